@@ -1,0 +1,1 @@
+//! Everything of the agent that touches the world: sources, datapath, local API.

@@ -1,0 +1,1 @@
+//! ClusterSets out of network namespaces, for the demo, the tests and the benches.

@@ -1,0 +1,2 @@
+//! Every command a developer of Crosswall runs: `cargo xtask …`.
+fn main() {}
