@@ -1,0 +1,66 @@
+//! What is wrong with the input, said to the person who can mend it.
+
+use serde::Serialize;
+
+/// How bad an issue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something is not enforced as written (it fails closed).
+    Error,
+    /// It is enforced as written, but probably not as meant.
+    Warning,
+}
+
+/// What kind of issue it is; stable, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssueCode {
+    /// A rule has a part that cannot be read; the rule allows nothing.
+    UnreadableRule,
+    /// A part that belongs to no rule cannot be read; the policy is not applied.
+    UnreadablePolicy,
+    /// An object (or file) cannot be read at all.
+    UnreadableObject,
+    /// An object names no known field; ignored.
+    UnknownField,
+    /// The same object stands in two places; the later wins.
+    DuplicateObject,
+    /// Two pods claim one address.
+    DuplicateAddress,
+    /// A pod's address lies outside the podCIDRs of its cluster.
+    AddressOutsidePodCidrs,
+    /// A pod has more addresses of one family than a pod can have; the first counts.
+    ExtraAddress,
+    /// Two members' podCIDRs overlap.
+    OverlappingPodCidrs,
+    /// A member has no podCIDRs.
+    MissingPodCidrs,
+    /// The annotation `crosswall.dev/peer-scope` has a value that is not known.
+    UnknownPeerScope,
+    /// An object carries a cluster label that is not its cluster's.
+    SpoofedClusterLabel,
+    /// A CIDR has host bits; they are ignored.
+    MaskedHostBits,
+    /// A pod declares one port name twice for one protocol; the first counts.
+    RepeatedPortName,
+    /// A pod of this node has no interface that could be found.
+    NoInterface,
+    /// A kernel table is too small; the last policy stays in force.
+    TableFull,
+}
+
+/// One thing that is wrong, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Issue {
+    /// What kind of issue it is.
+    pub code: IssueCode,
+    /// How bad it is.
+    pub level: Level,
+    /// The object: `cluster-a/NetworkPolicy/shop/web`, or a file.
+    pub object: String,
+    /// The place in the object, as `spec.ingress[0].from[1]`; empty for the whole.
+    pub field: String,
+    /// What is wrong and what to do, for a person.
+    pub message: String,
+}
