@@ -1,2 +1,6 @@
 //! What the kernel programs and the host share: table layouts, packet parsing, the decision function.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
+
+pub mod family;
+pub mod reason;
+pub mod table;

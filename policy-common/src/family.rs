@@ -1,0 +1,79 @@
+//! The two address families as a type parameter, so that no code stands twice.
+
+use crate::table::{FlowKey, NetKey, address_tag};
+
+/// An address family.
+pub trait Family: Copy + 'static {
+    /// An address, in network byte order.
+    type Addr: Copy + Eq + Ord + core::hash::Hash + core::fmt::Debug + AsRef<[u8]> + 'static;
+    /// The bits of an address.
+    const BITS: u32;
+    /// An address as 32-bit words of native order.
+    fn tag(address: &Self::Addr) -> u32;
+    /// The address with all bits beyond `prefix_len` cleared.
+    fn mask(address: &Self::Addr, prefix_len: u32) -> Self::Addr;
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct V4;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct V6;
+
+impl Family for V4 {
+    type Addr = [u8; 4];
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn tag(address: &[u8; 4]) -> u32 {
+        address_tag(&[u32::from_ne_bytes(*address)])
+    }
+
+    #[inline(always)]
+    fn mask(address: &[u8; 4], prefix_len: u32) -> [u8; 4] {
+        let keep = u32::MAX.checked_shl(32 - prefix_len).unwrap_or(0);
+        (u32::from_be_bytes(*address) & keep).to_be_bytes()
+    }
+}
+
+impl Family for V6 {
+    type Addr = [u8; 16];
+    const BITS: u32 = 128;
+
+    #[inline(always)]
+    fn tag(address: &[u8; 16]) -> u32 {
+        let a = address;
+        address_tag(&[
+            u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
+            u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
+            u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
+            u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
+        ])
+    }
+
+    #[inline(always)]
+    fn mask(address: &[u8; 16], prefix_len: u32) -> [u8; 16] {
+        let (high, low) = address.split_at(8);
+        let high = u64::from_be_bytes([high[0], high[1], high[2], high[3], high[4], high[5], high[6], high[7]]);
+        let low = u64::from_be_bytes([low[0], low[1], low[2], low[3], low[4], low[5], low[6], low[7]]);
+        let keep_high = if prefix_len >= 64 { u64::MAX } else { u64::MAX.checked_shl(64 - prefix_len).unwrap_or(0) };
+        let keep_low = if prefix_len <= 64 { 0 } else { u64::MAX.checked_shl(128 - prefix_len).unwrap_or(u64::MAX) };
+        let mut masked = [0; 16];
+        masked[..8].copy_from_slice(&(high & keep_high).to_be_bytes());
+        masked[8..].copy_from_slice(&(low & keep_low).to_be_bytes());
+        masked
+    }
+}
+
+/// Addresses of `F` as keys of tables.
+pub type NetKeyOf<F> = NetKey<<F as Family>::Addr>;
+/// Flow keys of `F`.
+pub type FlowKeyOf<F> = FlowKey<<F as Family>::Addr>;
+
+/// The tag of a prefix: that of its address, mixed with its length so that nested prefixes differ.
+#[inline(always)]
+pub fn net_tag<F: Family>(masked: &F::Addr, prefix_len: u32) -> u32 {
+    F::tag(masked) ^ prefix_len.wrapping_mul(0x9e37_79b9)
+}

@@ -1,0 +1,300 @@
+//! The layout of every table that the agent writes and the kernel programs read: the ABI between the two.
+//!
+//! Each pointer that a commit can move has two *slots*; the low bit of [`Control::commit`] says which one is live.
+//! A slot is one aligned 8-byte word that carries a tag of its key, because the kernel reuses the memory of deleted
+//! and replaced elements at once (kernel/bpf/hashtab.c): a reader compares the tag before it believes the word.
+
+/// Moves whenever the layout of a table does.
+pub const ABI_VERSION: u32 = 1;
+
+/// The identity of an address that no facet matches: nobody, the world.
+pub const IDENTITY_WORLD: u32 = 0;
+/// In a slot of an exact address: as if the entry did not exist, so the covering prefix decides.
+pub const IDENTITY_ABSENT: u32 = u32::MAX;
+/// The policy of a direction that no policy isolates.
+pub const POLICY_OPEN: u32 = 0;
+/// The policy of an endpoint that waits for its first commit: denies what policies could allow.
+pub const POLICY_HOLD: u32 = u32::MAX;
+/// The rule of a verdict that no rule gave.
+pub const RULE_NONE: u32 = 0;
+/// In [`Local::ifindex`]: an address of the node itself.
+pub const IFINDEX_HOST: u32 = 0;
+
+/// One word of two parts that are read and written together.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tagged {
+    /// Says whose word this is; what it holds, each table says.
+    pub tag: u32,
+    /// The number pointed at.
+    pub id: u32,
+}
+
+/// The single element of `control`.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Counts commits; its low bit is the live slot.
+    pub commit: u64,
+    /// The [`ABI_VERSION`] of who made the tables.
+    pub abi: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Which slot a commit reads.
+pub const fn live_slot(commit: u64) -> usize {
+    (commit & 1) as usize
+}
+
+/// The policies of an endpoint, by direction; each is tagged with the endpoint's id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointPolicy {
+    /// For connections that the endpoint opens.
+    pub egress: Tagged,
+    /// For connections that it accepts.
+    pub ingress: Tagged,
+}
+
+/// An element of `endpoints`, by ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The endpoint's id, never used again for another pod; tagged with the ifindex.
+    pub endpoint: Tagged,
+    /// Its policies, in two slots.
+    pub policy: [EndpointPolicy; 2],
+    /// Its element of `counters`.
+    pub counters: u32,
+    /// Which of the addresses exist: [`HAS_V4`], [`HAS_V6`].
+    pub flags: u32,
+    /// Its IPv6 address.
+    pub v6: [u8; 16],
+    /// Its IPv4 address.
+    pub v4: [u8; 4],
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// In [`Endpoint::flags`]: the endpoint has an IPv4 address.
+pub const HAS_V4: u32 = 1;
+/// In [`Endpoint::flags`]: the endpoint has an IPv6 address.
+pub const HAS_V6: u32 = 2;
+
+/// An element of `local_v4`, `local_v6`, by address: an address of this node or of a pod on it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// [`address_tag`] of the address.
+    pub tag: u32,
+    /// The endpoint's interface, or [`IFINDEX_HOST`].
+    pub ifindex: u32,
+    /// The bridge that the interface is a port of, or 0.
+    pub bridge: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An element of `ident_v4`, `ident_v6` (exact addresses) and of `nets_v4`, `nets_v6` (prefixes): the identity, in two
+/// slots. The tag is [`address_tag`] of the address of the prefix's address plus the length of the prefix (see [`crate::family::net_tag`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ident {
+    /// The two slots.
+    pub slots: [Tagged; 2],
+}
+
+/// The key of `nets_v4` and `nets_v6`, as the kernel's LPM trie has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetKey<A> {
+    /// The length of the prefix, in bits.
+    pub prefix_len: u32,
+    /// The address; bits beyond the prefix are zero.
+    pub address: A,
+}
+
+/// The key of `rules`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleKey {
+    /// The policy of the endpoint's direction.
+    pub policy: u32,
+    /// The identity of the peer.
+    pub identity: u32,
+}
+
+/// What a table says of a connection.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// Denied.
+    Deny = 0,
+    /// Allowed.
+    Allow = 1,
+    /// The port table decides (in `rules` only).
+    Ports = 2,
+}
+
+/// An element of `rules`: the final answer of a policy for an identity. Without an element for an identity, the one
+/// for [`IDENTITY_WORLD`] decides; without that, the policy denies. Never changed: another content is another policy
+/// or identity.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleEntry {
+    /// The answer.
+    pub answer: Answer,
+    /// The port table, where the answer is [`Answer::Ports`].
+    pub ports: u32,
+    /// The rule that decided, or [`RULE_NONE`].
+    pub rule: u32,
+}
+
+/// The key of `ports`: the prefix holds the table, the protocol and the leading bits of the port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortKey {
+    /// The length of the prefix, in bits: [`PORT_KEY_FIXED_BITS`] and up to 16 of the port.
+    pub prefix_len: u32,
+    /// The port table.
+    pub table: u32,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// The port, big endian.
+    pub port: [u8; 2],
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// The bits of a [`PortKey`] before the port.
+pub const PORT_KEY_FIXED_BITS: u32 = 40;
+
+/// An element of `ports`: [`Answer::Allow`] or [`Answer::Deny`]. What no element covers is denied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortEntry {
+    /// The answer.
+    pub answer: Answer,
+    /// The rule that decided, or [`RULE_NONE`].
+    pub rule: u32,
+}
+
+/// The key of `flows_v4` and `flows_v6`: a connection of one endpoint, the same for packets of both directions because
+/// the endpoint's own end always stands first. The endpoint's id stands for its address, so a later pod with the same
+/// address finds none of the old owner's flows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey<A> {
+    /// The endpoint's id.
+    pub endpoint: u32,
+    /// The other end's address.
+    pub peer: A,
+    /// The endpoint's port (ICMP echo: the identifier on the asking side, 8 on the answering side).
+    pub own_port: u16,
+    /// The other end's port.
+    pub peer_port: u16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// What a verdict on a packet of a known connection depends on: one word, read once.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowState {
+    /// The low half of the commit under which the connection was judged.
+    pub commit: u32,
+    /// Says whose state this is: a hash of the key.
+    pub tag: u16,
+    /// The bits of [`flow_flag`].
+    pub flags: u16,
+}
+
+/// An element of `flows_v4`, `flows_v6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Judgement and opener.
+    pub state: FlowState,
+    /// When a packet was last seen, in seconds since boot, written at most once a second.
+    pub seen_s: u32,
+    /// The interface from which the other end's packets reached this node when their source was last checked.
+    pub arrival_ifindex: u32,
+}
+
+/// The bits of [`FlowState::flags`].
+pub mod flow_flag {
+    /// The endpoint opened the connection.
+    pub const OPENED_BY_OWN: u16 = 1;
+    /// The other end opened it. With neither bit nobody was seen to: each direction then stands for itself.
+    pub const OPENED_BY_PEER: u16 = 2;
+    /// The endpoint's egress policy allows it.
+    pub const EGRESS_OK: u16 = 4;
+    /// The endpoint's ingress policy allows it.
+    pub const INGRESS_OK: u16 = 8;
+    /// The other end is the node itself, by a local socket.
+    pub const NODE: u16 = 16;
+    /// A FIN or RST was seen: the entry may go soon.
+    pub const CLOSING: u16 = 32;
+}
+
+/// Packets and bytes, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, headers included.
+    pub bytes: u64,
+}
+
+/// How many reasons an element of `counters` has room for, in each direction.
+pub const REASON_SLOTS: usize = 32;
+
+/// An element of `counters`, by [`Endpoint::counters`]: what happened to an endpoint's packets, by reason.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointCounters {
+    /// Packets that leave the endpoint, by [`crate::reason::Reason`].
+    pub from_pod: [Counter; REASON_SLOTS],
+    /// Packets that reach it.
+    pub to_pod: [Counter; REASON_SLOTS],
+}
+
+const fn mix(hash: u32, word: u32) -> u32 {
+    // The multiply-rotate step of MurmurHash3: enough to tell keys apart, not to resist an adversary, who would have
+    // to win a race of nanoseconds as well.
+    let hash = hash ^ word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+    hash.rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+}
+
+/// The tag of an exact address given as 32-bit words: the address itself (IPv4), or a hash of it (IPv6).
+#[inline(always)]
+pub const fn address_tag(words: &[u32]) -> u32 {
+    if words.len() == 1 {
+        return words[0];
+    }
+    let mut hash = 0;
+    let mut index = 0;
+    while index < words.len() {
+        hash = mix(hash, words[index]);
+        index += 1;
+    }
+    hash
+}
+
+const _: () = {
+    assert!(size_of::<Control>() == 16);
+    assert!(size_of::<Tagged>() == 8 && align_of::<Tagged>() == 8);
+    assert!(size_of::<Endpoint>() == 72);
+    assert!(size_of::<Local>() == 16);
+    assert!(size_of::<Ident>() == 16);
+    assert!(size_of::<NetKey<[u8; 4]>>() == 8 && size_of::<NetKey<[u8; 16]>>() == 20);
+    assert!(size_of::<RuleKey>() == 8 && size_of::<RuleEntry>() == 12);
+    assert!(size_of::<PortKey>() == 12 && size_of::<PortEntry>() == 8);
+    assert!(size_of::<FlowKey<[u8; 4]>>() == 16 && size_of::<FlowKey<[u8; 16]>>() == 28);
+    assert!(size_of::<FlowState>() == 8 && size_of::<Flow>() == 16);
+    assert!(size_of::<EndpointCounters>() == 2 * REASON_SLOTS * 16);
+};
