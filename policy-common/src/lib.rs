@@ -1,6 +1,9 @@
 //! What the kernel programs and the host share: table layouts, packet parsing, the decision function.
 #![cfg_attr(not(test), no_std)]
 
+pub mod decide;
 pub mod family;
+pub mod packet;
 pub mod reason;
 pub mod table;
+pub mod tables;

@@ -1,0 +1,104 @@
+//! What the decision reads and writes tables through: BPF maps in the kernel, ordinary maps on the host.
+//!
+//! Only flows and counters are written, all through `&self`: a host implementation keeps those two behind a `Cell` or
+//! `RefCell` and everything else as it likes. Values are copies. Whoever implements this over memory that others
+//! write meanwhile reads each [`Tagged`] and [`FlowState`] with one 8-byte load; the decision compares the tags.
+
+use crate::{
+    family::{Family, FlowKeyOf, V4, V6},
+    reason::Reason,
+    table::{Endpoint, EndpointPolicy, Flow, FlowState, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged},
+};
+
+/// Which way a packet goes: the hook that sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// It leaves the endpoint.
+    FromPod,
+    /// It reaches the endpoint.
+    ToPod,
+}
+
+/// An element of `endpoints`, read field by field: on the host simply an [`Endpoint`].
+pub trait EndpointRow: Copy {
+    /// [`Endpoint::endpoint`].
+    fn endpoint(&self) -> Tagged;
+    /// One word of [`Endpoint::policy`]: the policy for connections that start with a packet of `direction`.
+    fn policy(&self, slot: usize, direction: Direction) -> Tagged;
+    /// [`Endpoint::counters`].
+    fn counters(&self) -> u32;
+    /// [`Endpoint::v4`], if the endpoint has one.
+    fn v4(&self) -> Option<[u8; 4]>;
+    /// [`Endpoint::v6`], if the endpoint has one.
+    fn v6(&self) -> Option<[u8; 16]>;
+}
+
+impl EndpointRow for Endpoint {
+    fn endpoint(&self) -> Tagged {
+        self.endpoint
+    }
+
+    fn policy(&self, slot: usize, direction: Direction) -> Tagged {
+        let EndpointPolicy { egress, ingress } = self.policy[slot & 1];
+        match direction {
+            Direction::FromPod => egress,
+            Direction::ToPod => ingress,
+        }
+    }
+
+    fn counters(&self) -> u32 {
+        self.counters
+    }
+
+    fn v4(&self) -> Option<[u8; 4]> {
+        (self.flags & crate::table::HAS_V4 != 0).then_some(self.v4)
+    }
+
+    fn v6(&self) -> Option<[u8; 16]> {
+        (self.flags & crate::table::HAS_V6 != 0).then_some(self.v6)
+    }
+}
+
+/// The tables that do not depend on the address family, and the clock.
+pub trait Tables {
+    /// How an element of `endpoints` is read.
+    type Endpoint: EndpointRow;
+
+    /// [`crate::table::Control::commit`].
+    fn commit(&self) -> u64;
+    /// The element of `endpoints` of an interface.
+    fn endpoint(&self, ifindex: u32) -> Option<Self::Endpoint>;
+    /// The element of `rules`.
+    fn rule(&self, key: &RuleKey) -> Option<RuleEntry>;
+    /// The longest match of `ports`.
+    fn port(&self, key: &PortKey) -> Option<PortEntry>;
+    /// Seconds since boot.
+    fn now_s(&self) -> u32;
+    /// Counts a packet of `bytes` in an element of `counters`.
+    fn count(&self, element: u32, direction: Direction, reason: Reason, bytes: u32);
+}
+
+/// The tables of an address family.
+pub trait FamilyTables<F: Family> {
+    /// The element of `local_…`.
+    fn local(&self, address: &F::Addr) -> Option<Local>;
+    /// One slot of the element of `ident_…`.
+    fn ident(&self, address: &F::Addr, slot: usize) -> Option<Tagged>;
+    /// One slot of the longest match of `nets_…`.
+    fn net(&self, address: &F::Addr, slot: usize) -> Option<Tagged>;
+    /// The element of `flows_…`.
+    fn flow(&self, key: &FlowKeyOf<F>) -> Option<Flow>;
+    /// Makes an element of `flows_…` unless there is one already.
+    fn insert_flow(&self, key: &FlowKeyOf<F>, flow: &Flow);
+    /// Makes an element of `flows_…`, in place of one that may be there.
+    fn replace_flow(&self, key: &FlowKeyOf<F>, flow: &Flow);
+    /// Writes the state of an element of `flows_…`, if it is still there.
+    fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState);
+    /// Writes [`Flow::seen_s`] and [`Flow::arrival_ifindex`] of an element of `flows_…`, if it is still there.
+    fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32);
+}
+
+/// All tables.
+pub trait AllTables: Tables + FamilyTables<V4> + FamilyTables<V6> {}
+
+impl<T: Tables + FamilyTables<V4> + FamilyTables<V6>> AllTables for T {}
