@@ -1,0 +1,438 @@
+//! Who may talk: from the cluster index and the local policies to identities, policies and their rows, kept up to date
+//! by touching only what a change can touch.
+
+mod blocks;
+mod content;
+mod flatten;
+mod rows;
+mod subjects;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use policy_common::table::IDENTITY_WORLD;
+
+pub use blocks::prefix_of;
+pub use content::RulePlace;
+pub use flatten::{PortRange, PortTable, RuleId};
+pub use rows::Rows;
+pub use subjects::{SubjectPolicies, Subjects};
+
+use crate::facet::{FacetId, FacetTable, Signature};
+use crate::index::{ClusterIndex, GroupId, PodChange};
+use crate::intern::{Effect, Interner};
+use crate::model::{ClusterConfig, Event, NamespaceKey, NetworkPolicy, Pod, PodKey, PolicyKey, Text};
+use blocks::BlockTable;
+use subjects::SubjectTable;
+
+/// The number of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity(pub u32);
+
+/// The number of a flattened policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(pub u32);
+
+impl Identity {
+    /// Nobody, the world.
+    pub const WORLD: Self = Self(IDENTITY_WORLD);
+}
+
+/// What has changed since it was last taken: where desired and real tables may differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Exact addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Prefixes.
+    pub prefixes: BTreeSet<IpNet>,
+    /// Subjects.
+    pub subjects: BTreeSet<PodKey>,
+    /// Rows, by policy and identity.
+    pub rows: BTreeSet<(PolicyId, Identity)>,
+    /// Port tables.
+    pub port_tables: BTreeSet<u32>,
+}
+
+impl Dirty {
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { addresses, prefixes, subjects, rows, port_tables } = self;
+        addresses.is_empty() && prefixes.is_empty() && subjects.is_empty() && rows.is_empty() && port_tables.is_empty()
+    }
+}
+
+/// What a batch of events has touched so far.
+#[derive(Debug, Default)]
+struct Touched {
+    addresses: BTreeSet<IpAddr>,
+    groups: BTreeSet<GroupId>,
+    subjects: BTreeSet<PodKey>,
+    blocks: bool,
+}
+
+/// The compiler and everything it knows.
+#[derive(Debug)]
+pub struct Compiler {
+    index: ClusterIndex,
+    policies: BTreeMap<PolicyKey, NetworkPolicy>,
+    policies_by_namespace: HashMap<Text, BTreeSet<PolicyKey>>,
+    subjects: SubjectTable,
+    facets: FacetTable,
+    blocks: BlockTable,
+    identities: Interner<Signature>,
+    addresses: HashMap<IpAddr, Identity>,
+    prefixes: BTreeMap<IpNet, Identity>,
+    rows: Rows,
+    dirty: Dirty,
+}
+
+impl Compiler {
+    /// A compiler for the endpoints that `subjects` names, before any event.
+    pub fn new(config: ClusterConfig, subjects: Subjects) -> Self {
+        Self {
+            index: ClusterIndex::new(config),
+            policies: BTreeMap::new(),
+            policies_by_namespace: HashMap::new(),
+            subjects: SubjectTable::new(subjects),
+            facets: FacetTable::default(),
+            blocks: BlockTable::default(),
+            identities: Interner::starting_at(IDENTITY_WORLD + 1),
+            addresses: HashMap::new(),
+            prefixes: BTreeMap::new(),
+            rows: Rows::default(),
+            dirty: Dirty::default(),
+        }
+    }
+
+    /// From now on numbers what is new beyond these: what other tables hold keeps its meaning.
+    pub fn skip_numbers(&mut self, identities: u32, policies: u32, port_tables: u32, rules: u32) {
+        self.identities.skip_to(identities + 1);
+        self.rows.skip_numbers(policies, port_tables, rules);
+    }
+
+    /// The objects.
+    pub fn index(&self) -> &ClusterIndex {
+        &self.index
+    }
+
+    /// The local policies, by name.
+    pub fn policies(&self) -> &BTreeMap<PolicyKey, NetworkPolicy> {
+        &self.policies
+    }
+
+    /// The subjects with their policies, by name.
+    pub fn subjects(&self) -> &BTreeMap<PodKey, SubjectPolicies> {
+        self.subjects.all()
+    }
+
+    /// The identity of an exact address, if it has an entry of its own.
+    pub fn address(&self, address: IpAddr) -> Option<Identity> {
+        self.addresses.get(&address).copied()
+    }
+
+    /// All exact addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Identity)> {
+        self.addresses.iter().map(|(address, identity)| (*address, *identity))
+    }
+
+    /// All prefixes, a longer one after those around it.
+    pub fn prefixes(&self) -> &BTreeMap<IpNet, Identity> {
+        &self.prefixes
+    }
+
+    /// The facets behind an identity.
+    pub fn signature(&self, identity: Identity) -> Option<&[FacetId]> {
+        self.identities.get(identity.0).map(|signature| signature.as_slice())
+    }
+
+    /// How many identities are in use, the world not counted.
+    pub fn identity_count(&self) -> usize {
+        self.identities.numbers().len()
+    }
+
+    /// The live facets.
+    pub fn facets(&self) -> &FacetTable {
+        &self.facets
+    }
+
+    /// The rows of the live policies.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// What has changed since this was last asked.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Gives back what could not be carried out, so that it is tried again with the next change.
+    pub fn put_back(&mut self, dirty: Dirty) {
+        let Dirty { addresses, prefixes, subjects, rows, port_tables } = dirty;
+        self.dirty.addresses.extend(addresses);
+        self.dirty.prefixes.extend(prefixes);
+        self.dirty.subjects.extend(subjects);
+        self.dirty.rows.extend(rows);
+        self.dirty.port_tables.extend(port_tables);
+    }
+
+    /// Takes a batch of events as one step.
+    pub fn apply<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        let mut touched = Touched::default();
+        for event in events {
+            self.take_in(event, &mut touched);
+        }
+        self.settle(touched);
+    }
+
+    fn take_in(&mut self, event: &Event, touched: &mut Touched) {
+        match event {
+            Event::Configured(config) => self.configure(config, touched),
+            Event::Synced(_) | Event::NodeApplied(_) | Event::NodeDeleted(_) => {}
+            Event::NamespaceApplied(namespace) => {
+                if self.is_member(&namespace.key.cluster) && self.index.apply_namespace(namespace) {
+                    self.namespace_changed(&namespace.key, touched);
+                }
+            }
+            Event::NamespaceDeleted(key) => {
+                if self.index.delete_namespace(key) {
+                    self.namespace_changed(key, touched);
+                }
+            }
+            Event::PodApplied(pod) => {
+                if self.is_member(&pod.key.cluster)
+                    && let Some(change) = self.index.apply_pod(pod)
+                {
+                    self.pod_changed(&pod.key, change, touched);
+                }
+            }
+            Event::PodDeleted { key, uid } => {
+                if let Some(change) = self.index.delete_pod(key, uid) {
+                    self.pod_changed(key, change, touched);
+                }
+            }
+            Event::PolicyApplied(policy) => self.apply_policy(policy, touched),
+            Event::PolicyDeleted(key) => self.delete_policy(key, touched),
+        }
+    }
+
+    fn is_member(&self, cluster: &crate::model::ClusterId) -> bool {
+        self.index.config().member(cluster).is_some()
+    }
+
+    /// A change of the ClusterSet can move everything, so everything is indexed anew; numbers keep their meaning.
+    fn configure(&mut self, config: &ClusterConfig, touched: &mut Touched) {
+        if self.index.config() == config {
+            return;
+        }
+        let old = std::mem::replace(&mut self.index, ClusterIndex::new(config.clone()));
+        for (group, _) in old.groups() {
+            self.facets.forget(group);
+        }
+        touched.addresses.extend(self.addresses.keys());
+        touched.subjects.extend(self.subjects.all().keys().cloned());
+        touched.groups.clear();
+        for namespace in old.namespaces() {
+            self.take_in(&Event::NamespaceApplied(namespace.clone()), touched);
+        }
+        for entry in old.pods() {
+            self.take_in(&Event::PodApplied(entry.pod.clone()), touched);
+        }
+        let foreign: Vec<_> = self.policies.keys().filter(|key| !self.index.is_local(&key.cluster)).cloned().collect();
+        for key in foreign {
+            self.delete_policy(&key, touched);
+        }
+    }
+
+    fn namespace_changed(&mut self, key: &NamespaceKey, touched: &mut Touched) {
+        let groups: Vec<u32> = self.index.groups_of(key).into_iter().flatten().collect();
+        for id in groups.into_iter().map(GroupId) {
+            if let Some(group) = self.index.group(id)
+                && self.facets.examine(id, group, &self.index)
+            {
+                touched.groups.insert(id);
+            }
+        }
+        if self.index.is_local(&key.cluster) {
+            self.touch_subjects_of(&key.name, touched);
+        }
+    }
+
+    fn pod_changed(&mut self, key: &PodKey, change: PodChange, touched: &mut Touched) {
+        let PodChange { addresses, born, died } = change;
+        if let Some(id) = died {
+            self.facets.forget(id);
+            touched.groups.remove(&id);
+        }
+        if let Some(id) = born
+            && let Some(group) = self.index.group(id)
+        {
+            self.facets.examine(id, group, &self.index);
+        }
+        touched.addresses.extend(addresses);
+        if self.index.is_local(&key.cluster) {
+            touched.subjects.insert(key.clone());
+        }
+    }
+
+    fn apply_policy(&mut self, policy: &NetworkPolicy, touched: &mut Touched) {
+        if !self.index.is_local(&policy.key.cluster) || self.policies.get(&policy.key) == Some(policy) {
+            return;
+        }
+        self.policies_by_namespace.entry(policy.key.namespace.clone()).or_default().insert(policy.key.clone());
+        self.policies.insert(policy.key.clone(), policy.clone());
+        self.touch_subjects_of(&policy.key.namespace, touched);
+    }
+
+    fn delete_policy(&mut self, key: &PolicyKey, touched: &mut Touched) {
+        if self.policies.remove(key).is_none() {
+            return;
+        }
+        if let Some(keys) = self.policies_by_namespace.get_mut(&key.namespace) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.policies_by_namespace.remove(&key.namespace);
+            }
+        }
+        self.touch_subjects_of(&key.namespace, touched);
+    }
+
+    fn touch_subjects_of(&self, namespace: &Text, touched: &mut Touched) {
+        touched.subjects.extend(self.subjects.of_namespace(namespace).cloned());
+    }
+
+    /// Brings everything that depends on what was touched up to date.
+    fn settle(&mut self, mut touched: Touched) {
+        self.settle_subjects(&mut touched);
+        if touched.blocks {
+            self.settle_prefixes(&mut touched);
+        }
+        for id in &touched.groups {
+            let pods = self.index.group(*id).into_iter().flat_map(|group| &group.pods);
+            let entries = pods.filter_map(|number| self.index.entry(*number));
+            touched.addresses.extend(entries.flat_map(|entry| &entry.pod.addresses));
+        }
+        for address in touched.addresses {
+            self.settle_address(address);
+        }
+    }
+
+    fn settle_subjects(&mut self, touched: &mut Touched) {
+        for key in std::mem::take(&mut touched.subjects) {
+            let wanted = self.subjects.wanted(&key, &self.index, |namespace| {
+                let keys = self.policies_by_namespace.get(namespace).into_iter().flatten();
+                keys.filter_map(|key| self.policies.get(key))
+            });
+            let wanted = wanted.map(|wanted| wanted.number(|content| self.acquire_policy(content, touched)));
+            let (changed, outdated) = self.subjects.replace(&key, wanted);
+            for policy in outdated {
+                self.release_policy(policy, touched);
+            }
+            if changed {
+                self.dirty.subjects.insert(key);
+            }
+        }
+    }
+
+    fn settle_prefixes(&mut self, touched: &mut Touched) {
+        let moved = self.blocks.cut();
+        let covered = |address: &&IpAddr| moved.iter().any(|prefix| prefix.contains(*address));
+        touched.addresses.extend(self.addresses.keys().filter(covered));
+        for prefix in moved {
+            let identity = self.blocks.prefix(&prefix).cloned().map(|signature| self.acquire_identity(signature));
+            let before = match identity {
+                Some(identity) => self.prefixes.insert(prefix, identity),
+                None => self.prefixes.remove(&prefix),
+            };
+            if before != identity {
+                self.dirty.prefixes.insert(prefix);
+            }
+            self.release_identity(before);
+        }
+    }
+
+    /// An address has an entry of its own when a group's signature says more of it than its prefix.
+    fn settle_address(&mut self, address: IpAddr) {
+        let group = self.index.owner(address).and_then(|entry| entry.group);
+        let mut signature = Signature::from_slice(group.map_or(&[], |group| self.facets.signature(group)));
+        let identity = (!signature.is_empty()).then(|| {
+            signature.extend_from_slice(self.blocks.covering(address));
+            signature.sort_unstable();
+            self.acquire_identity(signature)
+        });
+        let before = match identity {
+            Some(identity) => self.addresses.insert(address, identity),
+            None => self.addresses.remove(&address),
+        };
+        if before != identity {
+            self.dirty.addresses.insert(address);
+        }
+        self.release_identity(before);
+    }
+
+    fn acquire_identity(&mut self, signature: Signature) -> Identity {
+        if signature.is_empty() {
+            return Identity::WORLD;
+        }
+        let (number, effect) = self.identities.acquire(signature);
+        let identity = Identity(number);
+        if effect == Effect::Changed
+            && let Some(signature) = self.identities.get(number)
+        {
+            self.rows.add_identity(identity, signature, &self.facets, &mut self.dirty);
+        }
+        identity
+    }
+
+    fn release_identity(&mut self, identity: Option<Identity>) {
+        if let Some(identity) = identity.filter(|identity| *identity != Identity::WORLD)
+            && self.identities.release(identity.0).is_some()
+        {
+            self.rows.remove_identity(identity, &mut self.dirty);
+        }
+    }
+
+    fn acquire_policy(&mut self, content: content::Content, touched: &mut Touched) -> PolicyId {
+        if let Some(policy) = self.rows.share_policy(&content) {
+            return policy;
+        }
+        let facets = content
+            .facets()
+            .into_iter()
+            .map(|facet| {
+                let id = self.facets.acquire(facet, &self.index, &mut touched.groups);
+                if let crate::facet::Facet::Block(block) = facet {
+                    self.blocks.insert(id, block.clone());
+                    touched.blocks = true;
+                }
+                (facet.clone(), id)
+            })
+            .collect();
+        for name in content.names() {
+            self.facets.acquire_name(&name, &self.index, &mut touched.groups);
+        }
+        let identities = self.identities.numbers();
+        let signatures =
+            identities.iter().filter_map(|number| Some((Identity(*number), self.identities.get(*number)?.as_slice())));
+        self.rows.add_policy(content, &facets, signatures, &self.facets, &mut self.dirty)
+    }
+
+    fn release_policy(&mut self, policy: PolicyId, touched: &mut Touched) {
+        let Some(gone) = self.rows.release_policy(policy, &mut self.dirty) else { return };
+        for facet in gone.facets {
+            if let Some(crate::facet::Facet::Block(_)) = self.facets.release(facet, &mut touched.groups) {
+                self.blocks.remove(facet);
+                touched.blocks = true;
+            }
+        }
+        for name in gone.names {
+            self.facets.release_name(&name, &mut touched.groups);
+        }
+    }
+
+    /// The pod of a policy's namespace, for messages.
+    pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
+        self.index.pod(key).map(|entry| &entry.pod)
+    }
+}

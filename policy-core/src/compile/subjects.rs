@@ -1,0 +1,147 @@
+//! The endpoints of this node and the policies that isolate them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashMap;
+
+use super::PolicyId;
+use super::content::Content;
+use crate::index::{ClusterIndex, NamedPorts};
+use crate::model::{
+    ClusterConfig, Direction, Namespace, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Scope, ScopeAnnotation, Text,
+};
+
+/// Which pods of the local cluster are endpoints here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subjects {
+    /// Those bound to this node.
+    OnNode(Text),
+    /// All: one node that is the whole cluster, as simulations have it.
+    All,
+}
+
+/// The policies of one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectPolicies {
+    /// The flattened policy of each direction; `None`: not isolated. Egress first.
+    pub policies: [Option<PolicyId>; 2],
+    /// Who isolates it, by direction.
+    pub isolated_by: [Vec<PolicyKey>; 2],
+}
+
+impl SubjectPolicies {
+    /// The flattened policy of a direction.
+    pub fn policy(&self, direction: Direction) -> Option<PolicyId> {
+        self.policies[direction as usize]
+    }
+
+    /// Who isolates a direction.
+    pub fn isolated_by(&self, direction: Direction) -> &[PolicyKey] {
+        &self.isolated_by[direction as usize]
+    }
+}
+
+/// What a subject should live under, before it has numbers.
+#[derive(Debug)]
+pub struct Wanted {
+    contents: [Option<Content>; 2],
+    isolated_by: [Vec<PolicyKey>; 2],
+}
+
+impl Wanted {
+    /// Gives each content its number.
+    pub fn number(self, mut number: impl FnMut(Content) -> PolicyId) -> SubjectPolicies {
+        let policies = self.contents.map(|content| content.map(&mut number));
+        SubjectPolicies { policies, isolated_by: self.isolated_by }
+    }
+}
+
+/// All subjects.
+#[derive(Debug)]
+pub struct SubjectTable {
+    which: Subjects,
+    subjects: BTreeMap<PodKey, SubjectPolicies>,
+    by_namespace: HashMap<Text, BTreeSet<PodKey>>,
+}
+
+impl SubjectTable {
+    /// No subject yet.
+    pub fn new(which: Subjects) -> Self {
+        Self { which, subjects: BTreeMap::new(), by_namespace: HashMap::new() }
+    }
+
+    /// All subjects, by name.
+    pub fn all(&self) -> &BTreeMap<PodKey, SubjectPolicies> {
+        &self.subjects
+    }
+
+    /// The subjects of a namespace of the local cluster.
+    pub fn of_namespace(&self, namespace: &Text) -> impl Iterator<Item = &PodKey> {
+        self.by_namespace.get(namespace).into_iter().flatten()
+    }
+
+    /// What a pod should live under; `None`: it is no subject here.
+    pub fn wanted<'a, P: Iterator<Item = &'a NetworkPolicy>>(
+        &self,
+        key: &PodKey,
+        index: &ClusterIndex,
+        policies: impl Fn(&Text) -> P,
+    ) -> Option<Wanted> {
+        let pod = &index.pod(key)?.pod;
+        let here = match &self.which {
+            Subjects::All => true,
+            Subjects::OnNode(node) => pod.node.as_ref() == Some(node),
+        };
+        if !here || !index.is_local(&key.cluster) || !pod.is_workload() {
+            return None;
+        }
+        let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
+        let view = index.view_of(&namespace, &pod.labels);
+        let own_ports = NamedPorts::of(&pod.ports);
+        let selecting: Vec<_> = policies(&key.namespace).filter(|policy| view.pods_match(&policy.subject)).collect();
+        let isolating = |direction: Direction| selecting.iter().filter(move |policy| policy.rules(direction).is_some());
+        let isolated_by =
+            Direction::BOTH.map(|direction| isolating(direction).map(|policy| policy.key.clone()).collect::<Vec<_>>());
+        let contents = Direction::BOTH.map(|direction| {
+            isolating(direction).next()?;
+            let mut content = Content::default();
+            for policy in isolating(direction) {
+                let scope = scope(policy, index.namespace(&namespace), index.config());
+                content.add_policy(policy, direction, scope, &own_ports);
+            }
+            Some(content)
+        });
+        Some(Wanted { contents, isolated_by })
+    }
+
+    /// Puts a subject's policies in place; returns whether that changed anything, and the policies it had before.
+    pub fn replace(&mut self, key: &PodKey, wanted: Option<SubjectPolicies>) -> (bool, Vec<PolicyId>) {
+        let before = match wanted.clone() {
+            Some(policies) => {
+                self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
+                self.subjects.insert(key.clone(), policies)
+            }
+            None => {
+                if let Some(keys) = self.by_namespace.get_mut(&key.namespace) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.by_namespace.remove(&key.namespace);
+                    }
+                }
+                self.subjects.remove(key)
+            }
+        };
+        let changed = before != wanted;
+        (changed, before.into_iter().flat_map(|before| before.policies).flatten().collect())
+    }
+}
+
+/// The scope of a policy's unqualified peers, for rules that allow (SEMANTICS §2.3).
+pub fn scope(policy: &NetworkPolicy, namespace: Option<&Namespace>, config: &ClusterConfig) -> Scope {
+    let inherited = || namespace.and_then(|namespace| namespace.peer_scope.as_ref());
+    match policy.peer_scope.as_ref().or_else(inherited) {
+        Some(ScopeAnnotation::Known(scope)) => *scope,
+        Some(ScopeAnnotation::Unknown(_)) => Scope::Local,
+        None => config.default_scope,
+    }
+}

@@ -1,0 +1,97 @@
+//! Whose an address is when several pods claim it (SEMANTICS §9).
+
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::PodIndex;
+use crate::model::{ClusterConfig, ClusterId, Lifecycle};
+
+/// One pod's claim to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The pod.
+    pub pod: PodIndex,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Where it stands in its life.
+    pub lifecycle: Lifecycle,
+    /// When it was made.
+    pub created_s: Option<i64>,
+}
+
+/// All claims, by address.
+#[derive(Debug, Default)]
+pub struct Claims {
+    by_address: HashMap<IpAddr, SmallVec<[Claim; 1]>>,
+}
+
+impl Claims {
+    /// Adds a claim.
+    pub fn add(&mut self, address: IpAddr, claim: Claim) {
+        self.by_address.entry(address).or_default().push(claim);
+    }
+
+    /// Takes a pod's claim back.
+    pub fn remove(&mut self, address: IpAddr, pod: PodIndex) {
+        if let Some(claims) = self.by_address.get_mut(&address) {
+            claims.retain(|claim| claim.pod != pod);
+            if claims.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Whose the address is, as `local` sees it.
+    pub fn owner(&self, local: &ClusterId, address: IpAddr) -> Option<PodIndex> {
+        let claims = self.by_address.get(&address)?;
+        if let [claim] = claims.as_slice() {
+            return Some(claim.pod);
+        }
+        let cluster = if claims.iter().any(|claim| claim.cluster == *local) {
+            local
+        } else {
+            let first = &claims[0].cluster;
+            claims.iter().all(|claim| claim.cluster == *first).then_some(first)?
+        };
+        winner(claims.iter().filter(|claim| claim.cluster == *cluster))
+    }
+
+    /// The addresses that several pods claim, with their claims, in order.
+    pub fn contested(&self) -> Vec<(IpAddr, &[Claim])> {
+        let mut contested: Vec<_> = self
+            .by_address
+            .iter()
+            .filter(|(_, claims)| claims.len() > 1)
+            .map(|(address, claims)| (*address, claims.as_slice()))
+            .collect();
+        contested.sort_unstable_by_key(|(address, _)| *address);
+        contested
+    }
+}
+
+/// Of several live pods of one cluster: one that is not terminating wins, then the later creation, else nobody.
+fn winner<'a>(claims: impl Iterator<Item = &'a Claim>) -> Option<PodIndex> {
+    let rank = |claim: &Claim| (claim.lifecycle == Lifecycle::Live, claim.created_s);
+    let mut best: Option<&Claim> = None;
+    let mut tied = false;
+    for claim in claims {
+        match best.map(|best| rank(claim).cmp(&rank(best))) {
+            None | Some(std::cmp::Ordering::Greater) => (best, tied) = (Some(claim), false),
+            Some(std::cmp::Ordering::Equal) => tied = true,
+            Some(std::cmp::Ordering::Less) => {}
+        }
+    }
+    best.filter(|_| !tied).map(|claim| claim.pod)
+}
+
+/// Whether a pod of `cluster` may have `address` at all, by the join records.
+pub fn admissible(config: &ClusterConfig, cluster: &ClusterId, address: IpAddr) -> bool {
+    let Some(member) = config.member(cluster) else { return false };
+    if !member.pod_cidrs.is_empty() {
+        return member.pod_cidrs.iter().any(|cidr| cidr.contains(&address));
+    }
+    let others = config.members.iter().filter(|other| other.id != *cluster);
+    !others.flat_map(|other| &other.pod_cidrs).any(|cidr| cidr.contains(&address))
+}
