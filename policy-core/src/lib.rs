@@ -5,3 +5,5 @@ pub mod facet;
 pub mod index;
 mod intern;
 pub mod model;
+pub mod node;
+pub mod plan;

@@ -162,6 +162,11 @@ impl Compiler {
         &self.rows
     }
 
+    /// What has changed since it was last taken.
+    pub fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+
     /// What has changed since this was last asked.
     pub fn take_dirty(&mut self) -> Dirty {
         std::mem::take(&mut self.dirty)

@@ -1,0 +1,282 @@
+//! One node's enforcement: the compiler, the interfaces of its endpoints, and the plan that makes tables say so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN};
+
+use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
+use crate::model::{ClusterConfig, Direction, Event, Pod, PodKey, Text};
+use crate::plan::{DesiredEndpoint, Goal, Limits, Plan, Step, TableFull, TableState, address_tag};
+
+/// The host side of an endpoint's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The interface.
+    pub ifindex: u32,
+    /// The bridge that it is a port of.
+    pub bridge: Option<u32>,
+}
+
+/// The id of an endpoint: one pod's life on one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u32);
+
+/// An endpoint: a subject whose interface is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedEndpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The pod's uid.
+    pub uid: Text,
+    /// Its interface.
+    pub attachment: Attachment,
+    /// Its element of `counters`.
+    pub counters: u32,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    compiler: Compiler,
+    endpoints: BTreeMap<PodKey, AttachedEndpoint>,
+    host_addresses: BTreeSet<IpAddr>,
+    limits: Limits,
+    tables: TableState,
+    next_endpoint: u32,
+    /// Endpoints that the tables held before this process began, by ifindex: they keep their ids.
+    inherited: BTreeMap<u32, Endpoint>,
+    /// Whether a plan was cut off, so that the tables must be compared everywhere.
+    unsettled: bool,
+}
+
+impl Node {
+    /// A node whose tables hold `tables`, before any event.
+    pub fn new(config: ClusterConfig, subjects: Subjects, tables: TableState, limits: Limits) -> Self {
+        let mut compiler = Compiler::new(config, subjects);
+        let highest = |numbers: &mut dyn Iterator<Item = u32>| {
+            numbers.filter(|number| *number != POLICY_HOLD).max().unwrap_or_default()
+        };
+        let pointed =
+            tables.idents.values().chain(tables.nets.values()).flat_map(|ident| ident.slots).map(|slot| slot.id);
+        let held = tables.endpoints.values().flat_map(|endpoint| endpoint.policy);
+        let held = held.flat_map(|policy| [policy.egress.id, policy.ingress.id]);
+        let port_rules = tables.ports.values().flat_map(BTreeMap::values).map(|entry| entry.rule);
+        compiler.skip_numbers(
+            highest(&mut tables.rules.keys().map(|key| key.identity).chain(pointed)),
+            highest(&mut tables.rules.keys().map(|key| key.policy).chain(held)),
+            highest(&mut tables.ports.keys().copied().chain(tables.rules.values().map(|entry| entry.ports))),
+            highest(&mut tables.rules.values().map(|entry| entry.rule).chain(port_rules)),
+        );
+        let next_endpoint = 1 + highest(&mut tables.endpoints.values().map(|endpoint| endpoint.endpoint.id));
+        Self {
+            compiler,
+            endpoints: BTreeMap::new(),
+            host_addresses: BTreeSet::new(),
+            limits,
+            inherited: tables.endpoints.clone(),
+            unsettled: tables != TableState::default(),
+            tables,
+            next_endpoint,
+        }
+    }
+
+    /// What the node knows and has compiled.
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// What the tables hold.
+    pub fn tables(&self) -> &TableState {
+        &self.tables
+    }
+
+    /// The endpoints, by pod.
+    pub fn endpoints(&self) -> &BTreeMap<PodKey, AttachedEndpoint> {
+        &self.endpoints
+    }
+
+    /// Takes a batch of events as one step.
+    pub fn apply<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        self.compiler.apply(events);
+        let subjects = self.compiler.subjects();
+        self.endpoints.retain(|key, endpoint| {
+            subjects.contains_key(key) && self.compiler.pod(key).is_some_and(|pod| pod.uid == endpoint.uid)
+        });
+    }
+
+    /// The subjects whose interface is not known, or may be another one than known.
+    pub fn detached(&self) -> impl Iterator<Item = &Pod> {
+        let detached = self.compiler.subjects().keys().filter(|key| !self.endpoints.contains_key(*key));
+        detached.filter_map(|key| self.compiler.pod(key))
+    }
+
+    /// Tells the interface of a subject; returns whether that is news. A pod that is no subject is left alone.
+    pub fn attach(&mut self, key: &PodKey, attachment: Attachment) -> bool {
+        let Some(pod) = self.compiler.pod(key).filter(|_| self.compiler.subjects().contains_key(key)) else {
+            return false;
+        };
+        if let Some(known) = self.endpoints.get_mut(key)
+            && known.uid == pod.uid
+            && known.attachment.ifindex == attachment.ifindex
+        {
+            let news = known.attachment != attachment;
+            known.attachment = attachment;
+            return news;
+        }
+        let (uid, (v4, v6)) = (pod.uid.clone(), addresses(pod));
+        let inherited = self.inherited.remove(&attachment.ifindex).filter(|endpoint| has_addresses(endpoint, v4, v6));
+        let (id, counters) = match inherited {
+            Some(endpoint) => (endpoint.endpoint.id, endpoint.counters),
+            None => (self.take_endpoint_number(), self.free_counters()),
+        };
+        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, attachment, counters };
+        self.endpoints.insert(key.clone(), endpoint);
+        true
+    }
+
+    /// The interface of a pod is gone.
+    pub fn detach(&mut self, key: &PodKey) -> bool {
+        self.endpoints.remove(key).is_some()
+    }
+
+    /// Tells the addresses of the node itself.
+    pub fn set_host_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.host_addresses = addresses;
+    }
+
+    /// The plan that makes the tables say what is known now.
+    ///
+    /// Each of its steps must be told by [`Self::stepped`] once it is carried out, or the plan given up by
+    /// [`Self::abandon`]. A plan that does not fit is not made: what it was for is tried again with the next change.
+    pub fn plan(&mut self) -> Result<Plan, TableFull> {
+        let endpoints = self.desired_endpoints();
+        let local = self.desired_local();
+        let dirty = self.compiler.take_dirty();
+        let goal = Goal { compiler: &self.compiler, endpoints: &endpoints, local: &local };
+        let everywhere;
+        let places = if self.unsettled {
+            everywhere = goal.everywhere(&self.tables);
+            &everywhere
+        } else {
+            &dirty
+        };
+        let plan = goal.plan(&self.tables, places, &self.limits);
+        match &plan {
+            Ok(_) => self.unsettled = false,
+            Err(_) => self.compiler.put_back(dirty),
+        }
+        plan
+    }
+
+    /// A step of the plan has been carried out.
+    pub fn stepped(&mut self, step: &Step) {
+        self.tables.step(step);
+    }
+
+    /// The plan was cut off: the next one compares everything.
+    pub fn abandon(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Plans, and carries the plan out on the modelled tables alone.
+    pub fn settle(&mut self) -> Result<Plan, TableFull> {
+        let plan = self.plan()?;
+        for step in &plan.steps {
+            self.stepped(step);
+        }
+        Ok(plan)
+    }
+
+    fn take_endpoint_number(&mut self) -> u32 {
+        let number = self.next_endpoint;
+        self.next_endpoint += 1;
+        number
+    }
+
+    /// The lowest element of `counters` that is nobody's: neither in use nor still in the tables.
+    fn free_counters(&self) -> u32 {
+        let used: BTreeSet<u32> = self
+            .endpoints
+            .values()
+            .map(|endpoint| endpoint.counters)
+            .chain(self.tables.endpoints.values().map(|endpoint| endpoint.counters))
+            .collect();
+        (0..).find(|element| !used.contains(element)).unwrap_or_default()
+    }
+
+    fn desired_endpoints(&self) -> BTreeMap<u32, DesiredEndpoint> {
+        let mut behind: BTreeMap<u32, usize> = BTreeMap::new();
+        for endpoint in self.endpoints.values() {
+            *behind.entry(endpoint.attachment.ifindex).or_default() += 1;
+        }
+        let mut desired = BTreeMap::new();
+        for (key, endpoint) in &self.endpoints {
+            let Some(pod) = self.compiler.pod(key) else { continue };
+            let wanted = self.desired_endpoint(key, pod, endpoint);
+            let ifindex = endpoint.attachment.ifindex;
+            // Two pods behind one interface claim one address: its owner decides, and without one nothing passes.
+            if behind[&ifindex] == 1 || self.owns_an_address(pod) {
+                desired.insert(ifindex, wanted);
+            } else {
+                desired.entry(ifindex).or_insert(DesiredEndpoint { policies: [POLICY_HOLD; 2], ..wanted });
+            }
+        }
+        desired
+    }
+
+    fn owns_an_address(&self, pod: &Pod) -> bool {
+        let owner = |address: &IpAddr| self.compiler.index().owner(*address).map(|entry| &entry.pod.key);
+        pod.addresses.iter().any(|address| owner(address) == Some(&pod.key))
+    }
+
+    fn desired_endpoint(&self, key: &PodKey, pod: &Pod, endpoint: &AttachedEndpoint) -> DesiredEndpoint {
+        let subject = self.compiler.subjects().get(key);
+        let policy =
+            |direction| subject.and_then(|subject| subject.policy(direction)).map_or(POLICY_OPEN, |PolicyId(id)| id);
+        let (v4, v6) = addresses(pod);
+        DesiredEndpoint {
+            id: endpoint.id.0,
+            policies: Direction::BOTH.map(policy),
+            counters: endpoint.counters,
+            v4,
+            v6,
+        }
+    }
+
+    fn desired_local(&self) -> HashMap<IpAddr, Local> {
+        let local = |address, ifindex, bridge| Local { tag: address_tag(address), ifindex, bridge, reserved: 0 };
+        let mut desired: HashMap<IpAddr, Local> =
+            self.host_addresses.iter().map(|address| (*address, local(*address, IFINDEX_HOST, 0))).collect();
+        for (key, endpoint) in &self.endpoints {
+            let Attachment { ifindex, bridge } = endpoint.attachment;
+            for address in self.compiler.pod(key).into_iter().flat_map(|pod| &pod.addresses) {
+                desired.insert(*address, local(*address, ifindex, bridge.unwrap_or_default()));
+            }
+        }
+        desired
+    }
+
+    /// What has changed since the last plan.
+    pub fn pending(&self) -> &Dirty {
+        self.compiler.dirty()
+    }
+}
+
+fn addresses(pod: &Pod) -> (Option<[u8; 4]>, Option<[u8; 16]>) {
+    let v4 = pod.addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(address.octets()),
+        IpAddr::V6(_) => None,
+    });
+    let v6 = pod.addresses.iter().find_map(|address| match address {
+        IpAddr::V6(address) => Some(address.octets()),
+        IpAddr::V4(_) => None,
+    });
+    (v4, v6)
+}
+
+fn has_addresses(endpoint: &Endpoint, v4: Option<[u8; 4]>, v6: Option<[u8; 16]>) -> bool {
+    (endpoint.flags & HAS_V4 != 0).then_some(endpoint.v4) == v4
+        && (endpoint.flags & HAS_V6 != 0).then_some(endpoint.v6) == v6
+}

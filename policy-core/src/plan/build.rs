@@ -1,0 +1,273 @@
+//! Building a plan: compares what tables should hold with what they hold, at the places where they may differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use policy_common::table::{
+    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, Ident, Local, POLICY_HOLD, RuleKey,
+    Tagged,
+};
+
+use super::tables::{TableState, Write, address_tag, ident, prefix_tag};
+use super::{Limits, Plan, Step, TableFull};
+use crate::compile::{Compiler, Dirty, Identity, PolicyId};
+
+/// An endpoint as the tables should hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DesiredEndpoint {
+    /// Its id.
+    pub id: u32,
+    /// Its policies: egress, ingress.
+    pub policies: [u32; 2],
+    /// Its element of `counters`.
+    pub counters: u32,
+    /// Its IPv4 address.
+    pub v4: Option<[u8; 4]>,
+    /// Its IPv6 address.
+    pub v6: Option<[u8; 16]>,
+}
+
+/// What the tables should hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// Identities, policies and rows.
+    pub compiler: &'a Compiler,
+    /// Endpoints, by ifindex.
+    pub endpoints: &'a BTreeMap<u32, DesiredEndpoint>,
+    /// Addresses of the node and of its endpoints.
+    pub local: &'a HashMap<IpAddr, Local>,
+}
+
+/// A plan in the making.
+#[derive(Debug)]
+struct Builder<'a> {
+    goal: Goal<'a>,
+    now: &'a TableState,
+    live: usize,
+    /// Writes before the flip.
+    stage: Vec<Write>,
+    /// Writes after the grace period.
+    sweep: Vec<Write>,
+    /// How many pointers the flip moves.
+    moved: usize,
+}
+
+impl Goal<'_> {
+    /// The plan that brings `now` to this goal, looking only at the places that `dirty` names.
+    pub fn plan(self, now: &TableState, dirty: &Dirty, limits: &Limits) -> Result<Plan, TableFull> {
+        let mut builder = Builder { goal: self, now, live: now.live(), stage: Vec::new(), sweep: Vec::new(), moved: 0 };
+        builder.rows(&dirty.rows);
+        builder.port_tables(&dirty.port_tables);
+        builder.addresses(&dirty.addresses);
+        builder.prefixes(&dirty.prefixes);
+        builder.endpoints();
+        builder.local();
+        limits.check(now, &builder.stage)?;
+        Ok(builder.finish())
+    }
+
+    /// Every place at which `now` and this goal can differ.
+    pub fn everywhere(self, now: &TableState) -> Dirty {
+        let compiler = self.compiler;
+        let rows = compiler.rows().all().map(|(policy, identity, _)| (policy, identity));
+        let known = now.rules.keys().map(|key| (PolicyId(key.policy), Identity(key.identity)));
+        Dirty {
+            addresses: compiler.addresses().map(|(address, _)| address).chain(now.idents.keys().copied()).collect(),
+            prefixes: compiler.prefixes().keys().chain(now.nets.keys()).copied().collect(),
+            subjects: BTreeSet::new(),
+            rows: rows.chain(known).collect(),
+            port_tables: compiler.rows().port_tables().into_iter().chain(now.ports.keys().copied()).collect(),
+        }
+    }
+}
+
+impl Builder<'_> {
+    fn rows(&mut self, places: &BTreeSet<(PolicyId, Identity)>) {
+        for &(policy, identity) in places {
+            let key = RuleKey { policy: policy.0, identity: identity.0 };
+            match (self.now.rules.get(&key).copied(), self.goal.compiler.rows().row(policy, identity)) {
+                (None, Some(row)) => self.stage.push(Write::Rule(key, Some(row))),
+                (Some(_), None) => self.sweep.push(Write::Rule(key, None)),
+                (Some(old), Some(new)) => debug_assert_eq!(old, new, "rows are never changed"),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn port_tables(&mut self, numbers: &BTreeSet<u32>) {
+        for &number in numbers {
+            let wanted = self.goal.compiler.rows().port_table(number).map(|table| table.entries(number));
+            let known = self.now.ports.get(&number);
+            match wanted {
+                Some(entries) => self.stage.extend(
+                    entries
+                        .into_iter()
+                        .filter(|(key, _)| !known.is_some_and(|known| known.contains_key(key)))
+                        .map(|(key, entry)| Write::Port(key, Some(entry))),
+                ),
+                None => self.sweep.extend(known.into_iter().flatten().map(|(key, _)| Write::Port(*key, None))),
+            }
+        }
+    }
+
+    fn addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
+        for &address in addresses {
+            let wanted = self.goal.compiler.address(address).map_or(IDENTITY_ABSENT, |identity| identity.0);
+            let known = self.now.idents.get(&address);
+            if known.is_none() && wanted == IDENTITY_ABSENT {
+                continue;
+            }
+            let tag = address_tag(address);
+            let live = known.map_or(IDENTITY_ABSENT, |known| known.slots[self.live].id);
+            self.move_pointer(tag, live, wanted, known, |value| Write::Ident(address, value), IDENTITY_ABSENT);
+        }
+    }
+
+    /// A prefix that is new had, until now, the identity of what covers it; one that goes will have it.
+    fn prefixes(&mut self, prefixes: &BTreeSet<IpNet>) {
+        for prefix in prefixes {
+            let known = self.now.nets.get(prefix);
+            let wanted = self.goal.compiler.prefixes().get(prefix);
+            if known.is_none() && wanted.is_none() {
+                continue;
+            }
+            let live = match known {
+                Some(known) => known.slots[self.live].id,
+                None => self
+                    .now
+                    .covering(prefix.network(), Some(prefix.prefix_len()))
+                    .map_or(IDENTITY_WORLD, |(_, cover)| cover.slots[self.live].id),
+            };
+            let next = wanted.map_or_else(|| self.desired_cover(prefix), |identity| identity.0);
+            let gone = if wanted.is_some() { IDENTITY_ABSENT } else { next };
+            self.move_pointer(prefix_tag(prefix), live, next, known, |value| Write::Net(*prefix, value), gone);
+        }
+    }
+
+    fn desired_cover(&self, prefix: &IpNet) -> u32 {
+        let shorter = (0..prefix.prefix_len()).rev();
+        let mut around = shorter.filter_map(|length| crate::compile::prefix_of(prefix.network(), length));
+        let cover = around.find_map(|around| self.goal.compiler.prefixes().get(&around));
+        cover.map_or(IDENTITY_WORLD, |identity| identity.0)
+    }
+
+    /// Moves a pointer from what its live slot says to `wanted`; it is deleted at the end if that is `gone`.
+    fn move_pointer(
+        &mut self,
+        tag: u32,
+        live: u32,
+        wanted: u32,
+        known: Option<&Ident>,
+        write: impl Fn(Option<Ident>) -> Write,
+        gone: u32,
+    ) {
+        let staged = ident(tag, self.live, live, wanted);
+        if known != Some(&staged) {
+            self.stage.push(write(Some(staged)));
+        }
+        self.moved += usize::from(live != wanted);
+        if wanted == gone {
+            self.sweep.push(write(None));
+        } else if live != wanted {
+            self.sweep.push(write(Some(ident(tag, self.live, wanted, wanted))));
+        }
+    }
+
+    fn endpoints(&mut self) {
+        for (&ifindex, wanted) in self.goal.endpoints {
+            let known = self.now.endpoints.get(&ifindex).filter(|known| known.endpoint.id == wanted.id);
+            let live = known.map_or([POLICY_HOLD; 2], |known| {
+                let EndpointPolicy { egress, ingress } = known.policy[self.live];
+                [egress.id, ingress.id]
+            });
+            if known.is_none() {
+                self.stage.push(Write::ClearCounters(wanted.counters));
+            }
+            let staged = wanted.element(ifindex, self.live, live);
+            if known != Some(&staged) {
+                self.stage.push(Write::Endpoint(ifindex, Some(staged)));
+            }
+            if live != wanted.policies {
+                self.moved += 1;
+                let swept = wanted.element(ifindex, self.live, wanted.policies);
+                self.sweep.push(Write::Endpoint(ifindex, Some(swept)));
+            }
+        }
+        for ifindex in self.now.endpoints.keys().filter(|ifindex| !self.goal.endpoints.contains_key(*ifindex)) {
+            self.sweep.push(Write::Endpoint(*ifindex, None));
+        }
+    }
+
+    fn local(&mut self) {
+        for (address, wanted) in self.goal.local {
+            if self.now.local.get(address) != Some(wanted) {
+                self.stage.push(Write::Local(*address, Some(*wanted)));
+            }
+        }
+        for address in self.now.local.keys().filter(|address| !self.goal.local.contains_key(*address)) {
+            self.sweep.push(Write::Local(*address, None));
+        }
+    }
+
+    fn finish(self) -> Plan {
+        if let Some(plan) = self.single_pointer() {
+            return plan;
+        }
+        let mut steps: Vec<Step> = self.stage.into_iter().map(Step::Write).collect();
+        if self.moved > 0 {
+            steps.push(Step::Flip(self.now.commit + 1));
+        }
+        if !self.sweep.is_empty() {
+            steps.push(Step::Grace);
+            steps.extend(self.sweep.into_iter().map(Step::Write));
+        }
+        Plan { steps }
+    }
+
+    /// When one exact address is all that moves, its element is replaced whole, which is atomic by itself; the commit
+    /// then goes on by two, so that live connections are judged again while the live slot stays.
+    fn single_pointer(&self) -> Option<Plan> {
+        let is_ident = |write: &&Write| matches!(write, Write::Ident(..));
+        let (mut staged, mut swept) = (self.stage.iter().filter(is_ident), self.sweep.iter().filter(is_ident));
+        let (Some(_), None, Some(last), None) = (staged.next(), staged.next(), swept.next(), swept.next()) else {
+            return None;
+        };
+        let others_move = self.stage.iter().any(|write| matches!(write, Write::Endpoint(..) | Write::Net(..)));
+        if self.moved != 1 || others_move {
+            return None;
+        }
+        let before = self.stage.iter().filter(|write| !is_ident(write)).copied();
+        let after: Vec<Step> = self.sweep.iter().filter(|write| !is_ident(write)).copied().map(Step::Write).collect();
+        let mut steps: Vec<Step> = before.map(Step::Write).collect();
+        steps.push(Step::Write(*last));
+        steps.push(Step::Flip(self.now.commit + 2));
+        if !after.is_empty() {
+            steps.push(Step::Grace);
+            steps.extend(after);
+        }
+        Some(Plan { steps })
+    }
+}
+
+impl DesiredEndpoint {
+    /// The element of `endpoints` with these policies in the live slot, and the wanted ones in the other.
+    fn element(&self, ifindex: u32, live: usize, live_policies: [u32; 2]) -> Endpoint {
+        let policy = |[egress, ingress]: [u32; 2]| EndpointPolicy {
+            egress: Tagged { tag: self.id, id: egress },
+            ingress: Tagged { tag: self.id, id: ingress },
+        };
+        let mut slots = [policy(self.policies); 2];
+        slots[live] = policy(live_policies);
+        Endpoint {
+            endpoint: Tagged { tag: ifindex, id: self.id },
+            policy: slots,
+            counters: self.counters,
+            flags: self.v4.map_or(0, |_| HAS_V4) | self.v6.map_or(0, |_| HAS_V6),
+            v6: self.v6.unwrap_or_default(),
+            v4: self.v4.unwrap_or_default(),
+            reserved: 0,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How much the kernel's tables hold: a plan that does not fit is refused whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{TableState, Write};
+
+/// A table with a limited number of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// `endpoints` (and `counters`, which has as many elements).
+    Endpoints,
+    /// `local_v4`.
+    LocalV4,
+    /// `local_v6`.
+    LocalV6,
+    /// `ident_v4`.
+    IdentV4,
+    /// `ident_v6`.
+    IdentV6,
+    /// `nets_v4`.
+    NetsV4,
+    /// `nets_v6`.
+    NetsV6,
+    /// `rules`.
+    Rules,
+    /// `ports`.
+    Ports,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 9] = [
+        Self::Endpoints,
+        Self::LocalV4,
+        Self::LocalV6,
+        Self::IdentV4,
+        Self::IdentV6,
+        Self::NetsV4,
+        Self::NetsV6,
+        Self::Rules,
+        Self::Ports,
+    ];
+
+    /// The map's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Endpoints => "endpoints",
+            Self::LocalV4 => "local_v4",
+            Self::LocalV6 => "local_v6",
+            Self::IdentV4 => "ident_v4",
+            Self::IdentV6 => "ident_v6",
+            Self::NetsV4 => "nets_v4",
+            Self::NetsV6 => "nets_v6",
+            Self::Rules => "rules",
+            Self::Ports => "ports",
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The most elements of each table; a table that is missing has no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// By table.
+    pub most: BTreeMap<Table, usize>,
+}
+
+/// A plan needs more elements than a table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "table {table} is full: the new policy needs {need} elements, {limit} is the limit; the last policy stays in force"
+)]
+pub struct TableFull {
+    /// The table.
+    pub table: Table,
+    /// How many elements the plan needs at its peak.
+    pub need: usize,
+    /// How many there can be.
+    pub limit: usize,
+}
+
+/// The table that a write changes, and whether the write adds an element to it.
+fn addition(state: &TableState, write: &Write) -> Option<Table> {
+    let family = |v4: bool, tables: [Table; 2]| if v4 { tables[0] } else { tables[1] };
+    match write {
+        Write::Endpoint(key, Some(_)) if !state.endpoints.contains_key(key) => Some(Table::Endpoints),
+        Write::Local(key, Some(_)) if !state.local.contains_key(key) => {
+            Some(family(key.is_ipv4(), [Table::LocalV4, Table::LocalV6]))
+        }
+        Write::Ident(key, Some(_)) if !state.idents.contains_key(key) => {
+            Some(family(key.is_ipv4(), [Table::IdentV4, Table::IdentV6]))
+        }
+        Write::Net(key, Some(_)) if !state.nets.contains_key(key) => {
+            Some(family(key.addr().is_ipv4(), [Table::NetsV4, Table::NetsV6]))
+        }
+        Write::Rule(key, Some(_)) if !state.rules.contains_key(key) => Some(Table::Rules),
+        Write::Port(key, Some(_)) if !state.ports.get(&key.table).is_some_and(|table| table.contains_key(key)) => {
+            Some(Table::Ports)
+        }
+        _ => None,
+    }
+}
+
+impl TableState {
+    /// How many elements a table has.
+    pub fn len(&self, table: Table) -> usize {
+        let v4 = |v4: bool| move |address: &&std::net::IpAddr| address.is_ipv4() == v4;
+        match table {
+            Table::Endpoints => self.endpoints.len(),
+            Table::LocalV4 => self.local.keys().filter(v4(true)).count(),
+            Table::LocalV6 => self.local.keys().filter(v4(false)).count(),
+            Table::IdentV4 => self.idents.keys().filter(v4(true)).count(),
+            Table::IdentV6 => self.idents.keys().filter(v4(false)).count(),
+            Table::NetsV4 => self.nets.keys().filter(|net| net.addr().is_ipv4()).count(),
+            Table::NetsV6 => self.nets.keys().filter(|net| net.addr().is_ipv6()).count(),
+            Table::Rules => self.rules.len(),
+            Table::Ports => self.ports.values().map(BTreeMap::len).sum(),
+        }
+    }
+}
+
+impl Limits {
+    /// Whether these writes, made in any order before anything is deleted, fit.
+    pub fn check(&self, state: &TableState, stage: &[Write]) -> Result<(), TableFull> {
+        let mut added: BTreeMap<Table, usize> = BTreeMap::new();
+        for table in stage.iter().filter_map(|write| addition(state, write)) {
+            *added.entry(table).or_default() += 1;
+        }
+        for (table, count) in added {
+            let need = state.len(table) + count;
+            if let Some(&limit) = self.most.get(&table)
+                && need > limit
+            {
+                return Err(TableFull { table, need, limit });
+            }
+        }
+        Ok(())
+    }
+}

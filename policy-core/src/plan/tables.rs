@@ -1,0 +1,118 @@
+//! The kernel's tables as ordinary maps: what the agent knows to be in the kernel, and what simulations decide with.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use policy_common::family::{Family, V4, V6, net_tag};
+use policy_common::table::{Endpoint, Ident, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged, live_slot};
+
+/// The content of every table that the agent writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableState {
+    /// `control`: the commit.
+    pub commit: u64,
+    /// `endpoints`, by ifindex.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// `local_v4`, `local_v6`.
+    pub local: HashMap<IpAddr, Local>,
+    /// `ident_v4`, `ident_v6`.
+    pub idents: HashMap<IpAddr, Ident>,
+    /// `nets_v4`, `nets_v6`.
+    pub nets: BTreeMap<IpNet, Ident>,
+    /// `rules`.
+    pub rules: HashMap<RuleKey, RuleEntry>,
+    /// `ports`, by port table.
+    pub ports: BTreeMap<u32, BTreeMap<PortKey, PortEntry>>,
+}
+
+/// One write to one table; `None` deletes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Write {
+    /// To `endpoints`.
+    Endpoint(u32, Option<Endpoint>),
+    /// To `local_v4` or `local_v6`.
+    Local(IpAddr, Option<Local>),
+    /// To `ident_v4` or `ident_v6`.
+    Ident(IpAddr, Option<Ident>),
+    /// To `nets_v4` or `nets_v6`.
+    Net(IpNet, Option<Ident>),
+    /// To `rules`.
+    Rule(RuleKey, Option<RuleEntry>),
+    /// To `ports`.
+    Port(PortKey, Option<PortEntry>),
+    /// Sets an element of `counters` to zero.
+    ClearCounters(u32),
+}
+
+impl TableState {
+    /// The slot that the programs read.
+    pub fn live(&self) -> usize {
+        live_slot(self.commit)
+    }
+
+    /// Carries out one write.
+    pub fn write(&mut self, write: &Write) {
+        match *write {
+            Write::Endpoint(ifindex, value) => set(&mut self.endpoints, ifindex, value),
+            Write::Local(address, value) => set_hashed(&mut self.local, address, value),
+            Write::Ident(address, value) => set_hashed(&mut self.idents, address, value),
+            Write::Net(prefix, value) => set(&mut self.nets, prefix, value),
+            Write::Rule(key, value) => set_hashed(&mut self.rules, key, value),
+            Write::Port(key, value) => {
+                let table = self.ports.entry(key.table).or_default();
+                set(table, key, value);
+                if table.is_empty() {
+                    self.ports.remove(&key.table);
+                }
+            }
+            Write::ClearCounters(_) => {}
+        }
+    }
+
+    /// The longest prefix that covers an address, or covers `address/below` without being it.
+    pub fn covering(&self, address: IpAddr, below: Option<u8>) -> Option<(&IpNet, &Ident)> {
+        let longest =
+            below.map_or(if address.is_ipv4() { Some(32) } else { Some(128) }, |length| length.checked_sub(1))?;
+        (0..=longest).rev().find_map(|length| self.nets.get_key_value(&crate::compile::prefix_of(address, length)?))
+    }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
+fn set_hashed<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
+/// The tag that an exact address carries in `local_…` and `ident_…`.
+pub fn address_tag(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => V4::tag(&address.octets()),
+        IpAddr::V6(address) => V6::tag(&address.octets()),
+    }
+}
+
+/// The tag that a prefix carries in `nets_…`.
+pub fn prefix_tag(prefix: &IpNet) -> u32 {
+    let length = u32::from(prefix.prefix_len());
+    match prefix.network() {
+        IpAddr::V4(address) => net_tag::<V4>(&address.octets(), length),
+        IpAddr::V6(address) => net_tag::<V6>(&address.octets(), length),
+    }
+}
+
+/// A pointer with the given numbers in the live and in the other slot.
+pub fn ident(tag: u32, live: usize, live_id: u32, other_id: u32) -> Ident {
+    let mut slots = [Tagged { tag, id: other_id }; 2];
+    slots[live].id = live_id;
+    Ident { slots }
+}
