@@ -44,6 +44,8 @@ pub enum IssueCode {
     MaskedHostBits,
     /// A pod declares one port name twice for one protocol; the first counts.
     RepeatedPortName,
+    /// A subject selector names a cluster, though subjects are always local.
+    SubjectNamesCluster,
     /// A pod of this node has no interface that could be found.
     NoInterface,
     /// A kernel table is too small; the last policy stays in force.

@@ -1,0 +1,149 @@
+//! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
+
+use std::net::IpAddr;
+
+use crate::compile::Compiler;
+use crate::index::Claim;
+use crate::model::{
+    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, NamespaceKey, PodKey, ScopeAnnotation,
+};
+
+/// The issues of the objects that a compiler knows, in order.
+pub fn of(compiler: &Compiler) -> Vec<Issue> {
+    let mut issues = Vec::new();
+    contested_addresses(compiler, &mut issues);
+    addresses_outside(compiler, &mut issues);
+    unknown_scopes(compiler, &mut issues);
+    spoofed_labels(compiler, &mut issues);
+    subjects_by_cluster(compiler, &mut issues);
+    issues.sort();
+    issues
+}
+
+/// A pod as issues name it.
+pub fn pod_object(key: &PodKey) -> String {
+    format!("{}/Pod/{}/{}", key.cluster, key.namespace, key.name)
+}
+
+fn contested_addresses(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for (address, claims) in compiler.index().contested() {
+        let owner = compiler.index().owner(address).map(|entry| &entry.pod.key);
+        let pods =
+            || claims.iter().filter_map(|claim: &Claim| compiler.index().entry(claim.pod)).map(|entry| &entry.pod.key);
+        for pod in pods() {
+            let others: Vec<String> = pods().filter(|other| *other != pod).map(ToString::to_string).collect();
+            let (level, outcome) = match owner {
+                Some(owner) if owner == pod => (Level::Warning, "this pod keeps it".to_owned()),
+                Some(owner) => {
+                    (Level::Error, format!("it counts as {owner}'s, so selectors do not find this pod by it"))
+                }
+                None => (Level::Error, "it counts as nobody's, so selectors match neither pod by it".to_owned()),
+            };
+            issues.push(Issue {
+                code: IssueCode::DuplicateAddress,
+                level,
+                object: pod_object(pod),
+                field: "status.podIPs".to_owned(),
+                message: format!("{address} is claimed by {} too; {outcome}", others.join(", ")),
+            });
+        }
+    }
+}
+
+fn addresses_outside(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for (address, pod) in compiler.index().outside() {
+        issues.push(Issue {
+            code: IssueCode::AddressOutsidePodCidrs,
+            level: Level::Error,
+            object: pod_object(pod),
+            field: "status.podIPs".to_owned(),
+            message: format!(
+                "{address} {}; selectors do not find the pod by it",
+                why_outside(compiler, &pod.cluster, *address)
+            ),
+        });
+    }
+}
+
+fn why_outside(compiler: &Compiler, cluster: &ClusterId, address: IpAddr) -> String {
+    let config = compiler.index().config();
+    match config.member(cluster) {
+        Some(member) if !member.pod_cidrs.is_empty() => {
+            let ranges: Vec<String> = member.pod_cidrs.iter().map(ToString::to_string).collect();
+            format!("lies outside the podCIDRs of {cluster} ({})", ranges.join(", "))
+        }
+        _ => {
+            let holds = |other: &&crate::model::Member| other.pod_cidrs.iter().any(|cidr| cidr.contains(&address));
+            let holder = config.members.iter().filter(|other| other.id != *cluster).find(holds);
+            format!("lies in the podCIDRs of {}", holder.map_or_else(String::new, |other| other.id.to_string()))
+        }
+    }
+}
+
+fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for (key, policy) in compiler.policies() {
+        let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
+        let inherited = compiler.index().namespace(&namespace).and_then(|namespace| namespace.peer_scope.as_ref());
+        let (annotation, place) = match (&policy.peer_scope, inherited) {
+            (Some(annotation), _) => (annotation, "its own annotation"),
+            (None, Some(annotation)) => (annotation, "its namespace's annotation"),
+            (None, None) => continue,
+        };
+        if let ScopeAnnotation::Unknown(value) = annotation {
+            issues.push(Issue {
+                code: IssueCode::UnknownPeerScope,
+                level: Level::Error,
+                object: key.to_string(),
+                field: "metadata.annotations[crosswall.dev/peer-scope]".to_owned(),
+                message: format!(
+                    "{place} says {value:?}, which is neither Local nor ClusterSet; its unqualified peers range over the local cluster only"
+                ),
+            });
+        }
+    }
+}
+
+fn spoofed_labels(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    let index = compiler.index();
+    for namespace in index.namespaces() {
+        let object = format!("{}/Namespace/{}", namespace.key.cluster, namespace.key.name);
+        spoofed(&namespace.key.cluster, &namespace.labels, &object, issues);
+    }
+    for entry in index.pods() {
+        spoofed(&entry.pod.key.cluster, &entry.pod.labels, &pod_object(&entry.pod.key), issues);
+    }
+}
+
+fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<Issue>) {
+    for key in [CLUSTER_KEY, CLUSTER_KEY_ALIAS] {
+        if let Some(value) = labels.get(key)
+            && **value != *cluster.as_str()
+        {
+            issues.push(Issue {
+                code: IssueCode::SpoofedClusterLabel,
+                level: Level::Warning,
+                object: object.to_owned(),
+                field: format!("metadata.labels[{key}]"),
+                message: format!("says {value:?}, but the join record says {cluster}; the label is ignored"),
+            });
+        }
+    }
+}
+
+/// A subject is always local: a selector that names a cluster there is hardly what its author meant.
+fn subjects_by_cluster(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for (key, policy) in compiler.policies() {
+        if policy.subject.names_cluster() {
+            issues.push(Issue {
+                code: IssueCode::SubjectNamesCluster,
+                level: Level::Warning,
+                object: key.to_string(),
+                field: "spec.podSelector".to_owned(),
+                message: format!(
+                    "names a cluster, but a policy isolates pods of its own cluster ({}) only; name clusters in its peers",
+                    key.cluster
+                ),
+            });
+        }
+    }
+}
