@@ -330,7 +330,7 @@ impl Compiler {
                 keys.filter_map(|key| self.policies.get(key))
             });
             let wanted = wanted.map(|wanted| wanted.number(|content| self.acquire_policy(content, touched)));
-            let (changed, outdated) = self.subjects.replace(&key, wanted);
+            let (changed, outdated) = self.subjects.replace(&key, wanted.as_ref());
             for policy in outdated {
                 self.release_policy(policy, touched);
             }

@@ -115,11 +115,11 @@ impl SubjectTable {
     }
 
     /// Puts a subject's policies in place; returns whether that changed anything, and the policies it had before.
-    pub fn replace(&mut self, key: &PodKey, wanted: Option<SubjectPolicies>) -> (bool, Vec<PolicyId>) {
-        let before = match wanted.clone() {
+    pub fn replace(&mut self, key: &PodKey, wanted: Option<&SubjectPolicies>) -> (bool, Vec<PolicyId>) {
+        let before = match wanted {
             Some(policies) => {
                 self.by_namespace.entry(key.namespace.clone()).or_default().insert(key.clone());
-                self.subjects.insert(key.clone(), policies)
+                self.subjects.insert(key.clone(), policies.clone())
             }
             None => {
                 if let Some(keys) = self.by_namespace.get_mut(&key.namespace) {
@@ -131,7 +131,7 @@ impl SubjectTable {
                 self.subjects.remove(key)
             }
         };
-        let changed = before != wanted;
+        let changed = before.as_ref() != wanted;
         (changed, before.into_iter().flat_map(|before| before.policies).flatten().collect())
     }
 }
