@@ -81,7 +81,8 @@ fn why_outside(compiler: &Compiler, cluster: &ClusterId, address: IpAddr) -> Str
 }
 
 fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for (key, policy) in compiler.policies() {
+    for policy in compiler.policies() {
+        let key = &policy.key;
         let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
         let inherited = compiler.index().namespace(&namespace).and_then(|namespace| namespace.peer_scope.as_ref());
         let (annotation, place) = match (&policy.peer_scope, inherited) {
@@ -132,7 +133,8 @@ fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<
 
 /// A subject is always local: a selector that names a cluster there is hardly what its author meant.
 fn subjects_by_cluster(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for (key, policy) in compiler.policies() {
+    for policy in compiler.policies() {
+        let key = &policy.key;
         if policy.subject.names_cluster() {
             issues.push(Issue {
                 code: IssueCode::SubjectNamesCluster,

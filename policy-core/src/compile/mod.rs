@@ -77,7 +77,7 @@ struct Touched {
 pub struct Compiler {
     index: ClusterIndex,
     policies: BTreeMap<PolicyKey, NetworkPolicy>,
-    policies_by_namespace: HashMap<Text, BTreeSet<PolicyKey>>,
+    policies_by_namespace: HashMap<NamespaceKey, BTreeSet<PolicyKey>>,
     subjects: SubjectTable,
     facets: FacetTable,
     blocks: BlockTable,
@@ -117,9 +117,14 @@ impl Compiler {
         &self.index
     }
 
-    /// The local policies, by name.
-    pub fn policies(&self) -> &BTreeMap<PolicyKey, NetworkPolicy> {
-        &self.policies
+    /// The policies of the local cluster, by name.
+    pub fn policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
+        self.policies.values().filter(|policy| self.index.is_local(&policy.key.cluster))
+    }
+
+    /// A policy by its name.
+    pub fn policy(&self, key: &PolicyKey) -> Option<&NetworkPolicy> {
+        self.policies.get(key)
     }
 
     /// The subjects with their policies, by name.
@@ -244,8 +249,8 @@ impl Compiler {
         for entry in old.pods() {
             self.take_in(&Event::PodApplied(entry.pod.clone()), touched);
         }
-        let foreign: Vec<_> = self.policies.keys().filter(|key| !self.index.is_local(&key.cluster)).cloned().collect();
-        for key in foreign {
+        let strangers: Vec<_> = self.policies.keys().filter(|key| !self.is_member(&key.cluster)).cloned().collect();
+        for key in strangers {
             self.delete_policy(&key, touched);
         }
     }
@@ -282,25 +287,31 @@ impl Compiler {
     }
 
     fn apply_policy(&mut self, policy: &NetworkPolicy, touched: &mut Touched) {
-        if !self.index.is_local(&policy.key.cluster) || self.policies.get(&policy.key) == Some(policy) {
+        if !self.is_member(&policy.key.cluster) || self.policies.get(&policy.key) == Some(policy) {
             return;
         }
-        self.policies_by_namespace.entry(policy.key.namespace.clone()).or_default().insert(policy.key.clone());
+        let namespace = namespace_of(&policy.key);
+        self.policies_by_namespace.entry(namespace.clone()).or_default().insert(policy.key.clone());
         self.policies.insert(policy.key.clone(), policy.clone());
-        self.touch_subjects_of(&policy.key.namespace, touched);
+        if self.index.is_local(&namespace.cluster) {
+            self.touch_subjects_of(&namespace.name, touched);
+        }
     }
 
     fn delete_policy(&mut self, key: &PolicyKey, touched: &mut Touched) {
         if self.policies.remove(key).is_none() {
             return;
         }
-        if let Some(keys) = self.policies_by_namespace.get_mut(&key.namespace) {
+        let namespace = namespace_of(key);
+        if let Some(keys) = self.policies_by_namespace.get_mut(&namespace) {
             keys.remove(key);
             if keys.is_empty() {
-                self.policies_by_namespace.remove(&key.namespace);
+                self.policies_by_namespace.remove(&namespace);
             }
         }
-        self.touch_subjects_of(&key.namespace, touched);
+        if self.index.is_local(&namespace.cluster) {
+            self.touch_subjects_of(&namespace.name, touched);
+        }
     }
 
     fn touch_subjects_of(&self, namespace: &Text, touched: &mut Touched) {
@@ -436,8 +447,12 @@ impl Compiler {
         }
     }
 
-    /// The pod of a policy's namespace, for messages.
+    /// A pod by its name.
     pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
         self.index.pod(key).map(|entry| &entry.pod)
     }
+}
+
+fn namespace_of(policy: &PolicyKey) -> NamespaceKey {
+    NamespaceKey { cluster: policy.cluster.clone(), name: policy.namespace.clone() }
 }

@@ -85,7 +85,7 @@ impl SubjectTable {
         &self,
         key: &PodKey,
         index: &ClusterIndex,
-        policies: impl Fn(&Text) -> P,
+        policies: impl Fn(&NamespaceKey) -> P,
     ) -> Option<Wanted> {
         let pod = &index.pod(key)?.pod;
         let here = match &self.which {
@@ -98,14 +98,19 @@ impl SubjectTable {
         let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
         let view = index.view_of(&namespace, &pod.labels);
         let own_ports = NamedPorts::of(&pod.ports);
-        let selecting: Vec<_> = policies(&key.namespace).filter(|policy| view.pods_match(&policy.subject)).collect();
-        let isolating = |direction: Direction| selecting.iter().filter(move |policy| policy.rules(direction).is_some());
-        let isolated_by =
-            Direction::BOTH.map(|direction| isolating(direction).map(|policy| policy.key.clone()).collect::<Vec<_>>());
+        let selecting: Vec<_> = policies(&namespace)
+            .map(|policy| (policy, view.subject_matches(&policy.subject)))
+            .filter(|(_, matches)| *matches != Some(false))
+            .collect();
+        let isolating =
+            |direction: Direction| selecting.iter().filter(move |(policy, _)| policy.rules(direction).is_some());
+        let isolated_by = Direction::BOTH
+            .map(|direction| isolating(direction).map(|(policy, _)| policy.key.clone()).collect::<Vec<_>>());
         let contents = Direction::BOTH.map(|direction| {
             isolating(direction).next()?;
             let mut content = Content::default();
-            for policy in isolating(direction) {
+            // A subject that depends on a label which is not known is isolated, and the policy allows it nothing.
+            for (policy, _) in isolating(direction).filter(|(_, matches)| *matches == Some(true)) {
                 let scope = scope(policy, index.namespace(&namespace), index.config());
                 content.add_policy(policy, direction, scope, &own_ports);
             }

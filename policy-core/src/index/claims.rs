@@ -71,19 +71,16 @@ impl Claims {
     }
 }
 
-/// Of several live pods of one cluster: one that is not terminating wins, then the later creation, else nobody.
+/// Of several pods of one cluster: those that are not terminating contend, else all; the one that was made later than
+/// every other wins. A pod that does not say when it was made is neither later nor earlier than another.
 fn winner<'a>(claims: impl Iterator<Item = &'a Claim>) -> Option<PodIndex> {
-    let rank = |claim: &Claim| (claim.lifecycle == Lifecycle::Live, claim.created_s);
-    let mut best: Option<&Claim> = None;
-    let mut tied = false;
-    for claim in claims {
-        match best.map(|best| rank(claim).cmp(&rank(best))) {
-            None | Some(std::cmp::Ordering::Greater) => (best, tied) = (Some(claim), false),
-            Some(std::cmp::Ordering::Equal) => tied = true,
-            Some(std::cmp::Ordering::Less) => {}
-        }
-    }
-    best.filter(|_| !tied).map(|claim| claim.pod)
+    let claims: SmallVec<[&Claim; 4]> = claims.collect();
+    let staying = claims.iter().any(|claim| claim.lifecycle == Lifecycle::Live);
+    let contends = |claim: &&&Claim| !staying || claim.lifecycle == Lifecycle::Live;
+    let later = |one: &Claim, other: &Claim| matches!((one.created_s, other.created_s), (Some(one), Some(other)) if one > other);
+    let beats_all =
+        |claim: &&&Claim| claims.iter().filter(contends).all(|other| other.pod == claim.pod || later(claim, other));
+    claims.iter().filter(contends).find(beats_all).map(|claim| claim.pod)
 }
 
 /// Whether a pod of `cluster` may have `address` at all, by the join records.

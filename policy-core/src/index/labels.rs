@@ -71,6 +71,19 @@ impl View<'_> {
         })
     }
 
+    /// Whether the selector of a policy's subject matches the pods; `None`: it would, but for a cluster label that is
+    /// not known.
+    pub fn subject_matches(&self, selector: &Selector) -> Option<bool> {
+        let unknown = |requirement: &&Requirement| {
+            self.cluster_label == ClusterLabel::Unknown && is_cluster_key(&requirement.key)
+        };
+        let known = selector.requirements.iter().filter(|requirement| !unknown(requirement)).cloned().collect();
+        if !self.pods_match(&Selector { requirements: known }) {
+            return Some(false);
+        }
+        if selector.requirements.iter().any(|requirement| unknown(&requirement)) { None } else { Some(true) }
+    }
+
     fn cluster_holds(&self, requirement: &Requirement) -> bool {
         match self.cluster_label {
             ClusterLabel::Is(id) => holds(requirement, Some(id)),
