@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
-use policy_common::decide::{Context, from_pod, to_pod};
+use policy_common::decide::{Context, Verdict, from_pod, to_pod};
 use policy_common::reason::Reason;
 use policy_common::table::{IFINDEX_HOST, RULE_NONE};
 
@@ -11,6 +11,7 @@ use crate::compile::RulePlace;
 use crate::model::{Connection, Direction, PodKey, PolicyKey, Protocol, Transport};
 use crate::modelled::Modelled;
 use crate::node::Node;
+use crate::plan::TableState;
 
 /// What one end says of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +51,27 @@ impl Node {
         connection: &Connection,
         origin: Origin,
     ) -> Option<End> {
-        let endpoint = self.endpoints().get(subject)?;
-        let ifindex = endpoint.attachment.ifindex;
+        let ifindex = self.endpoints().get(subject)?.attachment.ifindex;
+        let verdict = self.tables().judge(ifindex, direction, connection, origin)?;
+        let rule = (verdict.rule != RULE_NONE).then(|| self.compiler().rows().place(verdict.rule).cloned()).flatten();
+        let policies = self.compiler().subjects().get(subject);
+        let isolated_by = policies.map(|policies| policies.isolated_by(direction).to_vec()).unwrap_or_default();
+        Some(End { allow: verdict.allow, reason: verdict.reason, rule, isolated_by })
+    }
+}
+
+impl TableState {
+    /// What the datapath decides under these tables at the endpoint behind `ifindex`; `None`: there is no such packet.
+    pub fn judge(
+        &self,
+        ifindex: u32,
+        direction: Direction,
+        connection: &Connection,
+        origin: Origin,
+    ) -> Option<Verdict> {
         let packet = opening_packet(connection)?;
-        let tables = Modelled::new(self.tables());
-        let verdict = match direction {
+        let tables = Modelled::new(self);
+        Some(match direction {
             Direction::Egress => {
                 let context = Context { ifindex, ingress_ifindex: ifindex, has_socket: false };
                 from_pod(packet.as_slice(), &context, &tables)
@@ -64,15 +81,12 @@ impl Node {
                 let context = Context { ifindex, ingress_ifindex, has_socket: origin == Origin::OwnNode };
                 to_pod(packet.as_slice(), &context, &tables)
             }
-        };
-        let rule = (verdict.rule != RULE_NONE).then(|| self.compiler().rows().place(verdict.rule).cloned()).flatten();
-        let policies = self.compiler().subjects().get(subject);
-        let isolated_by = policies.map(|policies| policies.isolated_by(direction).to_vec()).unwrap_or_default();
-        Some(End { allow: verdict.allow, reason: verdict.reason, rule, isolated_by })
+        })
     }
 
+    /// The interface by which packets from an address reach the node.
     fn arrival(&self, source: IpAddr, origin: Origin) -> u32 {
-        match (origin, self.tables().local.get(&source)) {
+        match (origin, self.local.get(&source)) {
             (Origin::OwnNode, _) => 0,
             (Origin::Network, Some(local)) if local.ifindex != IFINDEX_HOST => local.ifindex,
             (Origin::Network, _) => UPLINK,

@@ -247,14 +247,15 @@ impl Node {
 
     fn desired_local(&self) -> HashMap<IpAddr, Local> {
         let local = |address, ifindex, bridge| Local { tag: address_tag(address), ifindex, bridge, reserved: 0 };
-        let mut desired: HashMap<IpAddr, Local> =
-            self.host_addresses.iter().map(|address| (*address, local(*address, IFINDEX_HOST, 0))).collect();
+        let mut desired = HashMap::new();
         for (key, endpoint) in &self.endpoints {
             let Attachment { ifindex, bridge } = endpoint.attachment;
             for address in self.compiler.pod(key).into_iter().flat_map(|pod| &pod.addresses) {
                 desired.insert(*address, local(*address, ifindex, bridge.unwrap_or_default()));
             }
         }
+        // An address of the node is the node's, whatever a pod says.
+        desired.extend(self.host_addresses.iter().map(|address| (*address, local(*address, IFINDEX_HOST, 0))));
         desired
     }
 

@@ -33,6 +33,12 @@ impl Fields {
         Some(serde_json::from_str(raw.get()))
     }
 
+    /// A field for people: strings without quotes; empty where there is none.
+    pub fn display(&self, name: &str) -> String {
+        let raw = self.0.iter().rfind(|(known, _)| known == name).map_or("", |(_, raw)| raw.get());
+        serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned())
+    }
+
     /// The text of a field, or why there is none.
     fn text(&self, name: &'static str) -> Result<Option<String>, ProbeError> {
         let wrong = |_| ProbeError::Field { name, expected: "a string" };

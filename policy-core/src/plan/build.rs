@@ -195,8 +195,15 @@ impl Builder<'_> {
                 self.sweep.push(Write::Endpoint(ifindex, Some(swept)));
             }
         }
-        for ifindex in self.now.endpoints.keys().filter(|ifindex| !self.goal.endpoints.contains_key(*ifindex)) {
-            self.sweep.push(Write::Endpoint(*ifindex, None));
+        let gone = self.now.endpoints.iter().filter(|(ifindex, _)| !self.goal.endpoints.contains_key(*ifindex));
+        for (&ifindex, known) in gone {
+            let mut staged = *known;
+            for word in [&mut staged.policy[1 - self.live].egress, &mut staged.policy[1 - self.live].ingress] {
+                word.id = POLICY_HOLD;
+            }
+            self.stage.push(Write::Endpoint(ifindex, Some(staged)));
+            self.moved += 1;
+            self.sweep.push(Write::Endpoint(ifindex, None));
         }
     }
 

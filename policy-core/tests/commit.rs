@@ -1,0 +1,170 @@
+//! Commits: every prefix of every plan decides like the old state or like the new one, a restart from anywhere
+//! converges, and a state reached step by step is the one reached at once.
+
+use std::collections::BTreeMap;
+
+use policy_core::compile::Subjects;
+use policy_core::judge::Origin;
+use policy_core::model::{ClusterConfig, Connection, Direction, Event, PodKey, Protocol, Text, Transport};
+use policy_core::node::{Attachment, Node};
+use policy_core::plan::{Limits, TableState};
+use policy_core::testing::{EventSequence, event_sequences};
+use policy_core::world::World;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+fn config(default: u32) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// Gives every pod, by uid, an interface of its own for life.
+#[derive(Default)]
+struct Interfaces {
+    known: BTreeMap<(PodKey, Text), u32>,
+}
+
+impl Interfaces {
+    fn attach_all(&mut self, node: &mut Node) {
+        let pods: Vec<_> = node.detached().map(|pod| (pod.key.clone(), pod.uid.clone())).collect();
+        for pod in pods {
+            let next = 1 + u32::try_from(self.known.len()).expect("few pods");
+            let ifindex = *self.known.entry(pod.clone()).or_insert(next);
+            node.attach(&pod.0, Attachment { ifindex, bridge: None });
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = u32> {
+        self.known.values().copied()
+    }
+}
+
+/// A node that goes through a history.
+struct Run {
+    node: Node,
+    interfaces: Interfaces,
+}
+
+impl Run {
+    fn new(config: &ClusterConfig, tables: TableState) -> Self {
+        let node = Node::new(config.clone(), Subjects::All, tables, Limits::default());
+        Self { node, interfaces: Interfaces::default() }
+    }
+
+    /// From the first configuration of a history; `None`: it has none.
+    fn of(history: &EventSequence) -> Option<Self> {
+        let first = history.batches.iter().flatten().find_map(|event| match event {
+            Event::Configured(config) => Some(config),
+            _ => None,
+        })?;
+        Some(Self::new(first, TableState::default()))
+    }
+
+    /// Takes a batch; returns the tables before it and after each step.
+    fn take(&mut self, batch: &[Event]) -> Vec<TableState> {
+        self.node.apply(batch);
+        self.interfaces.attach_all(&mut self.node);
+        let plan = self.node.plan().expect("there are no limits");
+        let mut tables = vec![self.node.tables().clone()];
+        for step in &plan.steps {
+            self.node.stepped(step);
+            tables.push(self.node.tables().clone());
+        }
+        tables
+    }
+
+    fn verdicts(&self, tables: &TableState, probes: &[Connection]) -> Vec<bool> {
+        let mut verdicts = Vec::new();
+        for ifindex in self.interfaces.all() {
+            for probe in probes {
+                for direction in Direction::BOTH {
+                    let verdict = tables.judge(ifindex, direction, probe, Origin::Network);
+                    verdicts.push(verdict.is_some_and(|verdict| verdict.allow));
+                }
+            }
+        }
+        verdicts
+    }
+}
+
+/// Connections between all addresses of a world and some of nobody's, to a few ports.
+fn probes(world: &World) -> Vec<Connection> {
+    let mut addresses: Vec<std::net::IpAddr> =
+        world.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
+    addresses.extend(["10.1.0.77", "203.0.113.9", "fd00:1::77"].map(|text| text.parse().expect("an address")));
+    addresses.sort_unstable();
+    addresses.dedup();
+    let transports =
+        [Transport::Port(Protocol::Tcp, 80), Transport::Port(Protocol::Tcp, 8080), Transport::Icmp];
+    let pairs = addresses.iter().flat_map(|source| addresses.iter().map(move |destination| (*source, *destination)));
+    pairs
+        .filter(|(source, destination)| source.is_ipv4() == destination.is_ipv4())
+        .flat_map(|(source, destination)| transports.map(|transport| Connection { source, destination, transport }))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn every_prefix_of_every_plan_decides_like_the_old_or_like_the_new_state(history in event_sequences(20)) {
+        let Some(mut run) = Run::of(&history) else { return Ok(()) };
+        let mut world = World::default();
+        for batch in &history.batches {
+            batch.iter().for_each(|event| world.apply(event));
+            let tables = run.take(batch);
+            let probes = probes(&world);
+            let verdicts: Vec<_> = tables.iter().map(|tables| run.verdicts(tables, &probes)).collect();
+            let (old, new) = (&verdicts[0], &verdicts[verdicts.len() - 1]);
+            let flip = verdicts.iter().position(|verdicts| verdicts != old).unwrap_or(verdicts.len());
+            for (step, verdicts) in verdicts.iter().enumerate().skip(flip) {
+                prop_assert!(verdicts == new, "after step {} of {} a mixture decides\n{:?}\n{:?}", step, tables.len() - 1, batch, history);
+            }
+            let again = run.node.plan().expect("there are no limits");
+            prop_assert!(again.is_empty(), "a second plan has something to do: {:?}\n{:?}", again, history);
+        }
+    }
+
+    #[test]
+    fn a_restart_from_any_prefix_converges(history in event_sequences(16), cut in any::<prop::sample::Index>()) {
+        let world = history.world();
+        let (Some(config), Some(mut run)) = (&world.config, Run::of(&history)) else { return Ok(()) };
+        let tables: Vec<_> = history.batches.iter().flat_map(|batch| run.take(batch)).collect();
+        let mut restarted = Run::new(config, tables[cut.index(tables.len())].clone());
+        std::mem::swap(&mut restarted.interfaces, &mut run.interfaces);
+        restarted.take(&world.events());
+        std::mem::swap(&mut restarted.interfaces, &mut run.interfaces);
+        let probes = probes(&world);
+        prop_assert_eq!(
+            run.verdicts(restarted.node.tables(), &probes),
+            run.verdicts(run.node.tables(), &probes),
+            "{:?}", history
+        );
+        prop_assert!(restarted.node.plan().expect("there are no limits").is_empty());
+    }
+
+    #[test]
+    fn step_by_step_reaches_what_from_scratch_reaches(history in event_sequences(40)) {
+        let world = history.world();
+        let (Some(config), Some(mut run)) = (&world.config, Run::of(&history)) else { return Ok(()) };
+        for batch in &history.batches {
+            run.take(batch);
+        }
+        let mut fresh = Run::new(config, TableState::default());
+        std::mem::swap(&mut fresh.interfaces, &mut run.interfaces);
+        fresh.take(&world.events());
+        std::mem::swap(&mut fresh.interfaces, &mut run.interfaces);
+        let probes = probes(&world);
+        prop_assert_eq!(
+            run.verdicts(run.node.tables(), &probes),
+            run.verdicts(fresh.node.tables(), &probes),
+            "{:?}", history
+        );
+        let sizes = |node: &Node| {
+            let (tables, compiler) = (node.tables(), node.compiler());
+            let elements = [tables.endpoints.len(), tables.idents.len(), tables.nets.len(), tables.rules.len()];
+            (elements, tables.ports.len(), compiler.identity_count(), compiler.facets().len())
+        };
+        prop_assert_eq!(sizes(&run.node), sizes(&fresh.node), "something is left behind: {:?}", history);
+    }
+}
