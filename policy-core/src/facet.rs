@@ -241,14 +241,34 @@ impl FacetTable {
                 self.mark_named(&name, number, id);
             }
         }
+        self.retire_numbers(&before);
         *before != *self.signature(id)
     }
 
     /// Forgets a group.
     pub fn forget(&mut self, id: GroupId) {
-        for facet in self.signatures.remove(&id).unwrap_or_default() {
-            if let Some(groups) = self.groups.get_mut(&facet) {
+        let signature = self.signatures.remove(&id).unwrap_or_default();
+        for facet in &signature {
+            if let Some(groups) = self.groups.get_mut(facet) {
                 groups.remove(id.0);
+            }
+        }
+        self.retire_numbers(&signature);
+    }
+
+    /// Drops those of these facets that are numbers of port names which no group has any more.
+    fn retire_numbers(&mut self, facets: &[FacetId]) {
+        for id in facets {
+            if self.groups.get(id).is_none_or(|groups| !groups.is_empty()) {
+                continue;
+            }
+            if let Some(Facet::NamedPort { protocol, name, number }) = self.facet(*id)
+                && let (place, number) = ((*protocol, name.clone()), *number)
+                && let Some(entry) = self.port_names.get_mut(&place)
+            {
+                entry.facets.remove(&number);
+                self.facets.release(id.0);
+                self.groups.remove(id);
             }
         }
     }

@@ -94,7 +94,13 @@ impl TableState {
     }
 }
 
-/// The first packet of a connection, from its Ethernet header on; `None`: its ends are of two families.
+/// Whether a protocol number is a protocol's that [`Transport`] has no other name for, and no extension header's.
+fn stands_for_itself(number: u8) -> bool {
+    !matches!(number, 0 | 1 | 6 | 17 | 43 | 44 | 51 | 58 | 60 | 132 | 135 | 139 | 140)
+}
+
+/// The first packet of a connection, from its Ethernet header on; `None`: its ends are of two families, or there is no
+/// such protocol.
 pub fn opening_packet(connection: &Connection) -> Option<Vec<u8>> {
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let (builder, v4) = match (connection.source, connection.destination) {
@@ -113,6 +119,7 @@ pub fn opening_packet(connection: &Connection) -> Option<Vec<u8>> {
         Transport::Port(Protocol::Sctp, port) => write_raw(builder, &mut packet, IpNumber::SCTP, &sctp_init(port)),
         Transport::Icmp if v4 => builder.icmpv4_echo_request(1, 1).write(&mut packet, &[]),
         Transport::Icmp => builder.icmpv6_echo_request(1, 1).write(&mut packet, &[]),
+        Transport::Other(number) if !stands_for_itself(number) => return None,
         Transport::Other(number) => write_raw(builder, &mut packet, IpNumber(number), &[0; 8]),
     };
     written.ok().map(|()| packet)

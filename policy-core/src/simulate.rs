@@ -76,7 +76,8 @@ impl Simulation {
         for member in &config.members {
             let own = ClusterConfig { local: member.id.clone(), ..config.clone() };
             let mut node = Node::new(own, Subjects::All, TableState::default(), Limits::default());
-            node.apply(events);
+            // Each member's own view of who is local stays.
+            node.apply(events.iter().filter(|event| !matches!(event, Event::Configured(_))));
             let subjects: Vec<PodKey> = node.compiler().subjects().keys().cloned().collect();
             for (ifindex, key) in (1..).zip(&subjects) {
                 node.attach(key, Attachment { ifindex, bridge: None });

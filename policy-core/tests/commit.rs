@@ -51,13 +51,9 @@ impl Run {
         Self { node, interfaces: Interfaces::default() }
     }
 
-    /// From the first configuration of a history; `None`: it has none.
-    fn of(history: &EventSequence) -> Option<Self> {
-        let first = history.batches.iter().flatten().find_map(|event| match event {
-            Event::Configured(config) => Some(config),
-            _ => None,
-        })?;
-        Some(Self::new(first, TableState::default()))
+    /// At the beginning of a history; a node always knows its ClusterSet.
+    fn of(history: &EventSequence) -> Self {
+        Self::new(first_config(history), TableState::default())
     }
 
     /// Takes a batch; returns the tables before it and after each step.
@@ -87,18 +83,40 @@ impl Run {
     }
 }
 
+fn first_config(history: &EventSequence) -> &ClusterConfig {
+    let config = history.batches.iter().flatten().find_map(|event| match event {
+        Event::Configured(config) => Some(config),
+        _ => None,
+    });
+    config.expect("every history configures the ClusterSet")
+}
+
+/// The world at the beginning of a history.
+fn first_world(history: &EventSequence) -> World {
+    World::from_events([&Event::Configured(first_config(history).clone())])
+}
+
+/// The world after a history, and its ClusterSet.
+fn last_world(history: &EventSequence) -> (World, ClusterConfig) {
+    let mut world = first_world(history);
+    history.batches.iter().flatten().for_each(|event| world.apply(event));
+    let config = world.config.clone().expect("a world stays configured");
+    (world, config)
+}
+
 /// Connections between all addresses of a world and some of nobody's, to a few ports.
 fn probes(world: &World) -> Vec<Connection> {
     let mut addresses: Vec<std::net::IpAddr> =
         world.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
-    addresses.extend(["10.1.0.77", "203.0.113.9", "fd00:1::77"].map(|text| text.parse().expect("an address")));
+    addresses.extend(
+        ["10.1.0.77", "203.0.113.9", "fd00:1::77"].map(|text| text.parse::<std::net::IpAddr>().expect("an address")),
+    );
     addresses.sort_unstable();
     addresses.dedup();
-    let transports =
-        [Transport::Port(Protocol::Tcp, 80), Transport::Port(Protocol::Tcp, 8080), Transport::Icmp];
+    let transports = [Transport::Port(Protocol::Tcp, 80), Transport::Port(Protocol::Tcp, 8080), Transport::Icmp];
     let pairs = addresses.iter().flat_map(|source| addresses.iter().map(move |destination| (*source, *destination)));
     pairs
-        .filter(|(source, destination)| source.is_ipv4() == destination.is_ipv4())
+        .filter(|(source, destination)| source != destination && source.is_ipv4() == destination.is_ipv4())
         .flat_map(|(source, destination)| transports.map(|transport| Connection { source, destination, transport }))
         .collect()
 }
@@ -108,8 +126,8 @@ proptest! {
 
     #[test]
     fn every_prefix_of_every_plan_decides_like_the_old_or_like_the_new_state(history in event_sequences(20)) {
-        let Some(mut run) = Run::of(&history) else { return Ok(()) };
-        let mut world = World::default();
+        let mut run = Run::of(&history);
+        let mut world = first_world(&history);
         for batch in &history.batches {
             batch.iter().for_each(|event| world.apply(event));
             let tables = run.take(batch);
@@ -127,10 +145,10 @@ proptest! {
 
     #[test]
     fn a_restart_from_any_prefix_converges(history in event_sequences(16), cut in any::<prop::sample::Index>()) {
-        let world = history.world();
-        let (Some(config), Some(mut run)) = (&world.config, Run::of(&history)) else { return Ok(()) };
+        let (world, config) = last_world(&history);
+        let mut run = Run::of(&history);
         let tables: Vec<_> = history.batches.iter().flat_map(|batch| run.take(batch)).collect();
-        let mut restarted = Run::new(config, tables[cut.index(tables.len())].clone());
+        let mut restarted = Run::new(&config, tables[cut.index(tables.len())].clone());
         std::mem::swap(&mut restarted.interfaces, &mut run.interfaces);
         restarted.take(&world.events());
         std::mem::swap(&mut restarted.interfaces, &mut run.interfaces);
@@ -145,12 +163,12 @@ proptest! {
 
     #[test]
     fn step_by_step_reaches_what_from_scratch_reaches(history in event_sequences(40)) {
-        let world = history.world();
-        let (Some(config), Some(mut run)) = (&world.config, Run::of(&history)) else { return Ok(()) };
+        let (world, config) = last_world(&history);
+        let mut run = Run::of(&history);
         for batch in &history.batches {
             run.take(batch);
         }
-        let mut fresh = Run::new(config, TableState::default());
+        let mut fresh = Run::new(&config, TableState::default());
         std::mem::swap(&mut fresh.interfaces, &mut run.interfaces);
         fresh.take(&world.events());
         std::mem::swap(&mut fresh.interfaces, &mut run.interfaces);

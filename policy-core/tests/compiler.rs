@@ -1,7 +1,7 @@
 //! The compiled tables decide as the oracle does in every generated world.
 
 use policy_common::reason::Reason;
-use policy_core::judge::End;
+use policy_core::judge::{End, opening_packet};
 use policy_core::model::{Connection, Direction, PodKey};
 use policy_core::oracle::{self, Oracle, Verdict};
 use policy_core::simulate::Simulation;
@@ -61,7 +61,7 @@ proptest! {
     fn compiled_tables_decide_as_the_oracle((world, connections) in worlds_with_connections(8)) {
         let Some(cluster_set) = &world.config else { return Ok(()) };
         let simulation = Simulation::new(cluster_set, &world.events());
-        for connection in &connections {
+        for connection in connections.iter().filter(|connection| opening_packet(connection).is_some()) {
             for end in ends(&world, connection) {
                 let difference = check_end(&simulation, &world, &end, connection);
                 prop_assert!(difference.is_empty(), "{:?} {:?}\n{}\n{:?}", end, connection, difference, world);
