@@ -3,7 +3,9 @@
 
 pub mod decide;
 pub mod family;
+pub mod flow;
 pub mod packet;
+pub mod parse;
 pub mod reason;
 pub mod table;
 pub mod tables;

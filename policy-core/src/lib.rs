@@ -9,5 +9,10 @@ pub mod judge;
 pub mod model;
 pub mod modelled;
 pub mod node;
+pub mod oracle;
 pub mod plan;
+mod show;
 pub mod simulate;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod world;

@@ -30,6 +30,8 @@ pub struct AttachedEndpoint {
     pub id: EndpointId,
     /// The pod's uid.
     pub uid: Text,
+    /// Its addresses; with others it is another endpoint, on another interface.
+    pub addresses: Vec<IpAddr>,
     /// Its interface.
     pub attachment: Attachment,
     /// Its element of `counters`.
@@ -102,7 +104,8 @@ impl Node {
         self.compiler.apply(events);
         let subjects = self.compiler.subjects();
         self.endpoints.retain(|key, endpoint| {
-            subjects.contains_key(key) && self.compiler.pod(key).is_some_and(|pod| pod.uid == endpoint.uid)
+            let same = |pod: &Pod| pod.uid == endpoint.uid && pod.addresses == endpoint.addresses;
+            subjects.contains_key(key) && self.compiler.pod(key).is_some_and(same)
         });
     }
 
@@ -125,13 +128,13 @@ impl Node {
             known.attachment = attachment;
             return news;
         }
-        let (uid, (v4, v6)) = (pod.uid.clone(), addresses(pod));
+        let (uid, held, (v4, v6)) = (pod.uid.clone(), pod.addresses.clone(), addresses(pod));
         let inherited = self.inherited.remove(&attachment.ifindex).filter(|endpoint| has_addresses(endpoint, v4, v6));
         let (id, counters) = match inherited {
             Some(endpoint) => (endpoint.endpoint.id, endpoint.counters),
             None => (self.take_endpoint_number(), self.free_counters()),
         };
-        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, attachment, counters };
+        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, addresses: held, attachment, counters };
         self.endpoints.insert(key.clone(), endpoint);
         true
     }

@@ -2,6 +2,7 @@
 //! converges, and a state reached step by step is the one reached at once.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
@@ -18,24 +19,21 @@ fn config(default: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// Gives every pod, by uid, an interface of its own for life.
+/// Gives every pod an interface of its own for as long as it has the same uid and addresses.
 #[derive(Default)]
 struct Interfaces {
-    known: BTreeMap<(PodKey, Text), u32>,
+    known: BTreeMap<(PodKey, Text, Vec<IpAddr>), u32>,
 }
 
 impl Interfaces {
     fn attach_all(&mut self, node: &mut Node) {
-        let pods: Vec<_> = node.detached().map(|pod| (pod.key.clone(), pod.uid.clone())).collect();
+        let pods: Vec<_> =
+            node.detached().map(|pod| (pod.key.clone(), pod.uid.clone(), pod.addresses.clone())).collect();
         for pod in pods {
             let next = 1 + u32::try_from(self.known.len()).expect("few pods");
             let ifindex = *self.known.entry(pod.clone()).or_insert(next);
             node.attach(&pod.0, Attachment { ifindex, bridge: None });
         }
-    }
-
-    fn all(&self) -> impl Iterator<Item = u32> {
-        self.known.values().copied()
     }
 }
 
@@ -69,13 +67,16 @@ impl Run {
         tables
     }
 
+    /// What every interface that ever was decides of the probes that leave or reach its addresses.
     fn verdicts(&self, tables: &TableState, probes: &[Connection]) -> Vec<bool> {
         let mut verdicts = Vec::new();
-        for ifindex in self.interfaces.all() {
+        for ((_, _, addresses), ifindex) in &self.interfaces.known {
             for probe in probes {
-                for direction in Direction::BOTH {
-                    let verdict = tables.judge(ifindex, direction, probe, Origin::Network);
-                    verdicts.push(verdict.is_some_and(|verdict| verdict.allow));
+                for (direction, own) in [(Direction::Egress, probe.source), (Direction::Ingress, probe.destination)] {
+                    if addresses.contains(&own) {
+                        let verdict = tables.judge(*ifindex, direction, probe, Origin::Network);
+                        verdicts.push(verdict.is_some_and(|verdict| verdict.allow));
+                    }
                 }
             }
         }
@@ -106,11 +107,9 @@ fn last_world(history: &EventSequence) -> (World, ClusterConfig) {
 
 /// Connections between all addresses of a world and some of nobody's, to a few ports.
 fn probes(world: &World) -> Vec<Connection> {
-    let mut addresses: Vec<std::net::IpAddr> =
-        world.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
-    addresses.extend(
-        ["10.1.0.77", "203.0.113.9", "fd00:1::77"].map(|text| text.parse::<std::net::IpAddr>().expect("an address")),
-    );
+    let mut addresses: Vec<IpAddr> = world.pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
+    addresses
+        .extend(["10.1.0.77", "203.0.113.9", "fd00:1::77"].map(|text| text.parse::<IpAddr>().expect("an address")));
     addresses.sort_unstable();
     addresses.dedup();
     let transports = [Transport::Port(Protocol::Tcp, 80), Transport::Port(Protocol::Tcp, 8080), Transport::Icmp];

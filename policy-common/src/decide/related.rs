@@ -1,0 +1,62 @@
+//! ICMP errors: allowed where the packet that they quote belongs to an allowed connection.
+
+use super::policy::Asked;
+use super::{Hook, Verdict};
+use crate::{
+    flow,
+    packet::Packet,
+    parse::Network,
+    reason::Reason,
+    tables::{AllTables, Direction, FamilyTables},
+};
+
+impl<T: AllTables> Hook<'_, T> {
+    /// Judges an ICMP error; about anything but an allowed connection it is ICMP like any other.
+    #[inline(always)]
+    pub(super) fn error<F: Network, P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        peer: F::Addr,
+        own: Option<F::Addr>,
+        quoted_at: u32,
+    ) -> Verdict
+    where
+        T: FamilyTables<F>,
+    {
+        if self.quotes_allowed_connection::<F, P>(packet, own, quoted_at) {
+            return Verdict::allow(Reason::Related);
+        }
+        if self.direction == Direction::ToPod && self.is_nodes_own::<F>(&peer) {
+            return Verdict::allow(Reason::Node);
+        }
+        self.judge::<F>(self.direction, &peer, Asked { protocol: F::ICMP, port: 0 })
+    }
+
+    /// An error that reaches the endpoint is about a packet that it sent; one that it sends, about one that reached it.
+    #[inline(always)]
+    fn quotes_allowed_connection<F: Network, P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        own: Option<F::Addr>,
+        quoted_at: u32,
+    ) -> bool
+    where
+        T: FamilyTables<F>,
+    {
+        let Some(quoted) = F::parse_quoted(packet, quoted_at) else { return false };
+        let (quoted_direction, quoted_own, quoted_peer) = match self.direction {
+            Direction::ToPod => (Direction::FromPod, quoted.source, quoted.destination),
+            Direction::FromPod => (Direction::ToPod, quoted.destination, quoted.source),
+        };
+        if own != Some(quoted_own) {
+            return false;
+        }
+        let key = flow::key::<F>(self.id, quoted_peer, &quoted.segment, quoted_direction);
+        let Some(flow) = FamilyTables::<F>::flow(self.tables, &key) else { return false };
+        if flow.state.tag != flow::tag::<F>(&key) {
+            return false;
+        }
+        let judged_as = flow.state.opener().judged_as(quoted_direction);
+        flow.state.allows(judged_as, self.commit) || self.judge_again::<F>(&key, &flow.state, judged_as).allow
+    }
+}

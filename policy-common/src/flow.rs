@@ -1,0 +1,144 @@
+//! Flows: what is remembered of a connection, and what a packet of it needs.
+
+use crate::{
+    family::{Family, FlowKeyOf},
+    parse::{Phase, Segment},
+    table::{FlowKey, FlowState, flow_flag},
+    tables::Direction,
+};
+
+/// Who opened a connection, as its flow remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// The endpoint.
+    Own,
+    /// The other end.
+    Peer,
+    /// Nobody was seen to: each direction stands for itself.
+    Nobody,
+}
+
+impl Opener {
+    /// The sender of a packet.
+    #[inline(always)]
+    pub fn sender(direction: Direction) -> Self {
+        match direction {
+            Direction::FromPod => Self::Own,
+            Direction::ToPod => Self::Peer,
+        }
+    }
+
+    #[inline(always)]
+    fn flag(self) -> u16 {
+        match self {
+            Self::Own => flow_flag::OPENED_BY_OWN,
+            Self::Peer => flow_flag::OPENED_BY_PEER,
+            Self::Nobody => 0,
+        }
+    }
+
+    /// As whose connection a packet is judged: the opener's, or its own where nobody is known.
+    #[inline(always)]
+    pub fn judged_as(self, direction: Direction) -> Direction {
+        match self {
+            Self::Own => Direction::FromPod,
+            Self::Peer => Direction::ToPod,
+            Self::Nobody => direction,
+        }
+    }
+}
+
+/// The bit that says that a direction's policy allows the connection.
+#[inline(always)]
+const fn ok_flag(judged_as: Direction) -> u16 {
+    match judged_as {
+        Direction::FromPod => flow_flag::EGRESS_OK,
+        Direction::ToPod => flow_flag::INGRESS_OK,
+    }
+}
+
+impl FlowState {
+    /// Who opened the connection.
+    #[inline(always)]
+    pub fn opener(&self) -> Opener {
+        if self.flags & flow_flag::OPENED_BY_OWN != 0 {
+            Opener::Own
+        } else if self.flags & flow_flag::OPENED_BY_PEER != 0 {
+            Opener::Peer
+        } else {
+            Opener::Nobody
+        }
+    }
+
+    /// Whether the other end is the node itself.
+    #[inline(always)]
+    pub fn is_node(&self) -> bool {
+        self.flags & flow_flag::NODE != 0
+    }
+
+    /// Whether the connection was judged in this direction under this commit, and allowed.
+    #[inline(always)]
+    pub fn allows(&self, judged_as: Direction, commit: u64) -> bool {
+        self.commit == commit as u32 && self.flags & ok_flag(judged_as) != 0
+    }
+
+    /// The state of a connection that was judged just now, and allowed.
+    #[inline(always)]
+    pub fn judged(tag: u16, commit: u64, opener: Opener, judged_as: Direction, is_node: bool) -> Self {
+        let node = if is_node { flow_flag::NODE } else { 0 };
+        Self { commit: commit as u32, tag, flags: opener.flag() | ok_flag(judged_as) | node }
+    }
+
+    /// The state after a new judgement of a known connection, which allowed it.
+    #[inline(always)]
+    pub fn judged_again(&self, commit: u64, opener: Opener, judged_as: Direction) -> Self {
+        let kept = if self.commit == commit as u32 {
+            flow_flag::EGRESS_OK | flow_flag::INGRESS_OK | flow_flag::NODE | flow_flag::CLOSING
+        } else {
+            flow_flag::NODE | flow_flag::CLOSING
+        };
+        let flags = self.flags & kept | opener.flag() | ok_flag(judged_as);
+        Self { commit: commit as u32, tag: self.tag, flags }
+    }
+
+    /// With a note that the connection ends.
+    #[inline(always)]
+    pub fn closing(self) -> Self {
+        Self { flags: self.flags | flow_flag::CLOSING, ..self }
+    }
+
+    /// Whether it was seen to end.
+    #[inline(always)]
+    pub fn is_closing(&self) -> bool {
+        self.flags & flow_flag::CLOSING != 0
+    }
+}
+
+impl Phase {
+    /// Whether the packet says that its connection ends.
+    #[inline(always)]
+    pub fn ends(self) -> bool {
+        matches!(self, Self::Finishes | Self::Resets)
+    }
+}
+
+/// The key of a packet's connection.
+#[inline(always)]
+pub fn key<F: Family>(endpoint: u32, peer: F::Addr, segment: &Segment, direction: Direction) -> FlowKeyOf<F> {
+    let (own_port, peer_port) = match direction {
+        Direction::FromPod => (segment.source_port, segment.destination_port),
+        Direction::ToPod => (segment.destination_port, segment.source_port),
+    };
+    FlowKey { endpoint, peer, own_port, peer_port, protocol: segment.protocol, reserved: [0; 3] }
+}
+
+/// The tag that a flow of this key carries.
+#[inline(always)]
+pub fn tag<F: Family>(key: &FlowKeyOf<F>) -> u16 {
+    let ports = u32::from(key.own_port) << 16 | u32::from(key.peer_port);
+    let mixed = F::tag(&key.peer)
+        ^ ports.wrapping_mul(0x9e37_79b1)
+        ^ key.endpoint.wrapping_mul(0x85eb_ca77)
+        ^ u32::from(key.protocol).wrapping_mul(0xc2b2_ae3d);
+    (mixed ^ mixed >> 16) as u16
+}

@@ -1,0 +1,85 @@
+//! IPv6 extension headers.
+
+use super::protocol::{AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING, SCTP, TCP, UDP};
+use crate::packet::Packet;
+
+/// How many extension headers a packet may have.
+pub const MAX_HEADERS: usize = 8;
+
+/// Which part of the original packet this one carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment.
+    First,
+    /// A later fragment.
+    Later,
+}
+
+/// What stands behind the extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// The protocol.
+    pub(super) protocol: u8,
+    /// Where its header starts.
+    pub(super) at: u32,
+    /// Which part of it this packet carries.
+    pub(super) part: Part,
+}
+
+/// Skips the extension headers from `at` on; nothing where they do not end before `end`, or not in an order or form
+/// that the receiver must accept.
+#[inline(always)]
+pub(super) fn walk<P: Packet + ?Sized>(packet: &P, next_header: u8, at: u32, end: u32) -> Option<Chain> {
+    if matches!(next_header, TCP | UDP | ICMPV6 | SCTP) {
+        return Some(Chain { protocol: next_header, at, part: Part::Whole });
+    }
+    walk_headers(packet, next_header, at, end)
+}
+
+#[inline(never)]
+fn walk_headers<P: Packet + ?Sized>(packet: &P, next_header: u8, at: u32, end: u32) -> Option<Chain> {
+    let mut chain = Chain { protocol: next_header, at, part: Part::Whole };
+    for index in 0..=MAX_HEADERS {
+        let length = match chain.protocol {
+            // RFC 8200 §4.1: only first.
+            HOP_BY_HOP if index == 0 => None,
+            HOP_BY_HOP => return None,
+            DESTINATION_OPTIONS | AUTHENTICATION => None,
+            ROUTING => {
+                // With segments left the true destination is not the one in the header.
+                let [segments_left] = packet.load(chain.at + 3)?;
+                if segments_left != 0 {
+                    return None;
+                }
+                None
+            }
+            FRAGMENT => {
+                let field = u16::from_be_bytes(packet.load(chain.at + 2)?);
+                if field >> 3 != 0 {
+                    chain.part = Part::Later;
+                    // The header itself must be there.
+                    return (chain.at + 8 <= end).then_some(chain);
+                }
+                if field & 1 != 0 {
+                    chain.part = Part::First;
+                }
+                Some(8)
+            }
+            _ => return Some(chain),
+        };
+        let [next, units] = packet.load(chain.at)?;
+        let length = match length {
+            Some(length) => length,
+            None if chain.protocol == AUTHENTICATION => (u32::from(units) + 2) * 4,
+            None => (u32::from(units) + 1) * 8,
+        };
+        chain.protocol = next;
+        chain.at += length;
+        if chain.at > end {
+            return None;
+        }
+    }
+    None
+}

@@ -1,0 +1,145 @@
+//! Writes objects of the model on one line each, for people who read a failing test or a log.
+
+use std::fmt::{Display, Write as _};
+
+use crate::model::{
+    Allowance, ClusterConfig, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port, PortSelection,
+    Rule, ScopeAnnotation, Selector, Text,
+};
+
+pub(crate) fn config(config: &ClusterConfig) -> String {
+    let ClusterConfig { local, default_scope, cluster_labels, members } = config;
+    let mut line = format!("ClusterSet local={local} scope={default_scope:?} labels={cluster_labels:?}");
+    for member in members {
+        let _ = write!(line, " {}[{}]", member.id, list(&member.pod_cidrs, " "));
+    }
+    line
+}
+
+pub(crate) fn namespace(namespace: &Namespace) -> String {
+    let Namespace { key, labels: own, peer_scope } = namespace;
+    format!("namespace {}/{} {}{}", key.cluster, key.name, labels(own), scope(peer_scope.as_ref()))
+}
+
+pub(crate) fn node(node: &Node) -> String {
+    let Node { key, addresses } = node;
+    format!("node {}/{} {}", key.cluster, key.name, list(addresses, " "))
+}
+
+pub(crate) fn pod(pod: &Pod) -> String {
+    let Pod { key, uid, labels: own, addresses, ports, node, host_network, lifecycle, created_s } = pod;
+    let mut line = format!("pod {key} uid={uid} {} [{}]", labels(own), list(addresses, " "));
+    for port in ports {
+        let name = port.name.as_deref().unwrap_or("-");
+        let _ = write!(line, " {name}={}/{}", port.protocol.as_str(), port.number);
+    }
+    if let Some(node) = node {
+        let _ = write!(line, " node={node}");
+    }
+    if *host_network {
+        line.push_str(" host-network");
+    }
+    let _ = write!(line, " {lifecycle:?}");
+    if let Some(created) = created_s {
+        let _ = write!(line, " created={created}");
+    }
+    line
+}
+
+pub(crate) fn policy(policy: &NetworkPolicy) -> String {
+    let NetworkPolicy { key, peer_scope, subject, ingress, egress } = policy;
+    let mut lines = format!("policy {key} {}{}", selector(subject), scope(peer_scope.as_ref()));
+    for (direction, rules) in [("ingress", ingress), ("egress", egress)] {
+        let Some(rules) = rules else { continue };
+        if rules.is_empty() {
+            let _ = write!(lines, "\n    {direction}: nothing");
+        }
+        for (index, one) in rules.iter().enumerate() {
+            let _ = write!(lines, "\n    {direction}[{index}]: {}", rule(one));
+        }
+    }
+    lines
+}
+
+/// Only tests print events.
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only tests print events"))]
+pub(crate) fn event(event: &Event) -> String {
+    match event {
+        Event::Configured(to) => format!("configured {}", config(to)),
+        Event::Synced(cluster) => format!("synced {cluster}"),
+        Event::NamespaceApplied(applied) => format!("+ {}", namespace(applied)),
+        Event::NamespaceDeleted(key) => format!("- namespace {}/{}", key.cluster, key.name),
+        Event::PodApplied(applied) => format!("+ {}", pod(applied)),
+        Event::PodDeleted { key, uid } => format!("- pod {key} uid={uid}"),
+        Event::NodeApplied(applied) => format!("+ {}", node(applied)),
+        Event::NodeDeleted(key) => format!("- node {}/{}", key.cluster, key.name),
+        Event::PolicyApplied(applied) => format!("+ {}", policy(applied)),
+        Event::PolicyDeleted(key) => format!("- policy {key}"),
+    }
+}
+
+fn rule(rule: &Rule) -> String {
+    let Rule::Allow(Allowance { peers, ports }) = rule else { return "unreadable".to_owned() };
+    let peers = match peers {
+        None => "everybody".to_owned(),
+        Some(peers) => peers.iter().map(peer).collect::<Vec<_>>().join(" | "),
+    };
+    let ports = match ports {
+        None => "everything".to_owned(),
+        Some(ports) => ports.iter().map(port).collect::<Vec<_>>().join(" "),
+    };
+    format!("{peers} : {ports}")
+}
+
+fn peer(peer: &Peer) -> String {
+    match peer {
+        Peer::Pods { namespaces, pods } => {
+            let part = |name, part: &Option<Selector>| part.as_ref().map(|it| format!("{name}{}", selector(it)));
+            [part("namespaces", namespaces), part("pods", pods)].into_iter().flatten().collect::<Vec<_>>().join("+")
+        }
+        Peer::Block(block) if block.except.is_empty() => block.cidr.to_string(),
+        Peer::Block(block) => format!("{} except {}", block.cidr, list(&block.except, ",")),
+    }
+}
+
+fn port(port: &Port) -> String {
+    let protocol = port.protocol.as_str();
+    match &port.selection {
+        PortSelection::All => protocol.to_owned(),
+        PortSelection::Range(first, last) if first == last => format!("{protocol}/{first}"),
+        PortSelection::Range(first, last) => format!("{protocol}/{first}-{last}"),
+        PortSelection::Named(name) => format!("{protocol}/{name}"),
+    }
+}
+
+fn selector(selector: &Selector) -> String {
+    let parts = selector.requirements.iter().map(|requirement| {
+        let key = &requirement.key;
+        let values = |values: &[Text]| values.join(",");
+        match &requirement.operator {
+            Operator::In(any) if any.len() == 1 => format!("{key}={}", any[0]),
+            Operator::In(any) => format!("{key} in ({})", values(any)),
+            Operator::NotIn(none) => format!("{key} notin ({})", values(none)),
+            Operator::Exists => key.to_string(),
+            Operator::DoesNotExist => format!("!{key}"),
+        }
+    });
+    format!("{{{}}}", parts.collect::<Vec<_>>().join(", "))
+}
+
+fn labels(labels: &Labels) -> String {
+    let parts: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
+fn scope(annotation: Option<&ScopeAnnotation>) -> String {
+    match annotation {
+        None => String::new(),
+        Some(ScopeAnnotation::Known(scope)) => format!(" peer-scope={scope:?}"),
+        Some(ScopeAnnotation::Unknown(value)) => format!(" peer-scope={value:?}?"),
+    }
+}
+
+fn list<T: Display>(items: &[T], separator: &str) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+}

@@ -1,0 +1,16 @@
+//! Worlds for tests: written by hand in a few words ([`build`]), or generated so that they collide ([`strategies`],
+//! [`sequences`], [`connections`]).
+
+pub mod build;
+pub mod connections;
+mod parse;
+pub mod sequences;
+pub mod strategies;
+
+pub use build::{
+    abc, block, cluster_set, connection, namespace, namespaces, node, pod, pods, pods_in, policy, rule, unreadable,
+};
+pub use connections::{connections, ends, worlds_with_connections};
+pub use parse::{labels, selector};
+pub use sequences::{EventSequence, event_sequences};
+pub use strategies::worlds;
