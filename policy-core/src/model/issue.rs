@@ -22,6 +22,12 @@ pub enum IssueCode {
     UnreadablePolicy,
     /// An object (or file) cannot be read at all.
     UnreadableObject,
+    /// A field that its object stands without cannot be read (an address, a container's port); it is left out.
+    UnreadableField,
+    /// The ClusterSet file cannot be used; the last good one stays in force.
+    UnreadableClusterSet,
+    /// A member's source cannot be used, as a directory that is missing; its last known state stays in force.
+    UnusableSource,
     /// An object names no known field; ignored.
     UnknownField,
     /// The same object stands in two places; the later wins.

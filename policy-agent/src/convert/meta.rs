@@ -1,0 +1,77 @@
+//! What every object says of itself: name, namespace, labels, annotations.
+
+use policy_core::model::{IssueCode, Labels, Level, Scope, ScopeAnnotation, Text};
+
+use super::reader::{At, Notes, Unread};
+
+/// The annotation that sets the scope of unqualified peers.
+const PEER_SCOPE_KEY: &str = "crosswall.dev/peer-scope";
+
+/// Reads `metadata.name`, which an object must have.
+pub(super) fn name(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Text, Unread> {
+    let metadata = object.member("metadata");
+    metadata.map(notes)?;
+    let place = metadata.member("name");
+    if place.value().is_null() {
+        return Err(notes.unreadable(&place, "an object needs a name"));
+    }
+    let name = place.string(notes)?;
+    if name.is_empty() || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err(notes.unreadable(&place, format_args!("{name:?} is no name of an object")));
+    }
+    Ok(name.into())
+}
+
+/// Reads `metadata.namespace`, which is `default` where nothing is said.
+pub(super) fn namespace(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Text, Unread> {
+    let metadata = object.member("metadata");
+    let Some(place) = metadata.get("namespace") else { return Ok("default".into()) };
+    match place.string(notes)? {
+        "" => Ok("default".into()),
+        name if name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) => {
+            Err(notes.unreadable(&place, format_args!("{name:?} is no name of a namespace")))
+        }
+        name => Ok(name.into()),
+    }
+}
+
+/// Reads `metadata.labels` as they are: whoever stored the object has checked their syntax.
+pub(super) fn labels(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Labels, Unread> {
+    let metadata = object.member("metadata");
+    let Some(place) = metadata.get("labels") else { return Ok(Labels::new()) };
+    let mut labels = Ok(Labels::new());
+    for member in place.members(notes)? {
+        // An absent value is the empty one, as the API server decodes it.
+        let value = if member.value().is_null() { Ok("") } else { member.string(notes) };
+        match (labels.as_mut(), value) {
+            (Ok(labels), Ok(value)) => drop(labels.insert(member.name().into(), value.into())),
+            (Ok(_), Err(unread)) => labels = Err(unread),
+            (Err(_), _) => (),
+        }
+    }
+    labels
+}
+
+/// Reads the annotation `crosswall.dev/peer-scope`; a value of a wrong type is an unknown one.
+pub(super) fn peer_scope(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Option<ScopeAnnotation>, Unread> {
+    let metadata = object.member("metadata");
+    let Some(annotations) = metadata.get("annotations") else { return Ok(None) };
+    let Some(value) = annotations.map(notes)?.get(PEER_SCOPE_KEY) else { return Ok(None) };
+    Ok(Some(match value.as_str() {
+        Some("Local") => ScopeAnnotation::Known(Scope::Local),
+        Some("ClusterSet") => ScopeAnnotation::Known(Scope::ClusterSet),
+        Some(other) => ScopeAnnotation::Unknown(other.into()),
+        None if value.is_null() => ScopeAnnotation::Unknown("".into()),
+        None => ScopeAnnotation::Unknown(value.to_string().into()),
+    }))
+}
+
+/// Reads a field that the object stands without: what cannot be read is noted and counts as absent.
+pub(super) fn optional<T>(
+    at: Option<&At<'_>>,
+    notes: &mut Notes<'_>,
+    read: impl FnOnce(&At<'_>, &mut Notes<'_>) -> Result<T, Unread>,
+) -> Option<T> {
+    let at = at?;
+    notes.under(IssueCode::UnreadableField, Level::Error, |notes| read(at, notes)).ok()
+}

@@ -1,0 +1,197 @@
+//! The source of manifests in files: a ClusterSet file, and a directory for each member.
+
+mod directory;
+mod scan;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
+
+pub use directory::{Directory, Policies};
+
+use super::Batch;
+use crate::cluster_set::{ClusterSet, ClusterSetError, Loaded, Source};
+
+/// Reads every member's directory once, every member's policies included.
+///
+/// # Errors
+///
+/// One issue for each member whose directory cannot be read.
+pub fn load(cluster_set: &ClusterSet) -> Result<Batch, Vec<Issue>> {
+    let mut batch = Batch::default();
+    let mut unreadable = Vec::new();
+    for entry in &cluster_set.members {
+        let Source::Directory(path) = &entry.source;
+        let mut directory = Directory::new(entry.member.id.clone(), path.clone(), Policies::Read);
+        directory.rescan(&mut batch.events);
+        let issues = if directory.is_readable() { &mut batch.issues } else { &mut unreadable };
+        issues.extend(directory.issues().cloned());
+    }
+    if unreadable.is_empty() { Ok(batch) } else { Err(unreadable) }
+}
+
+/// The files of a running agent: remembers what they said, and tells what changed.
+#[derive(Debug)]
+pub struct FilesSource {
+    path: PathBuf,
+    cluster_set: Configured,
+    /// What is wrong with the ClusterSet file.
+    issues: Vec<Issue>,
+    directories: Vec<Directory>,
+}
+
+#[derive(Debug)]
+struct Configured {
+    set: ClusterSet,
+    local: ClusterId,
+    /// Whether the control loop has been told.
+    told: bool,
+}
+
+/// What may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The ClusterSet file.
+    pub cluster_set: bool,
+    /// Members' directories.
+    pub members: BTreeMap<ClusterId, Changed>,
+}
+
+/// What may have changed in a member's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Anything.
+    Everything,
+    /// These files, by their paths relative to the directory.
+    Files(BTreeSet<OsString>),
+}
+
+impl FilesSource {
+    /// Reads the ClusterSet file at `path`; its members' directories are read by the first [`Self::rescan`].
+    pub fn open(path: &Path) -> Result<Self, ClusterSetError> {
+        let (cluster_set, issues) = read_cluster_set(path)?;
+        let mut source = Self { path: path.to_owned(), cluster_set, issues, directories: Vec::new() };
+        source.arrange();
+        Ok(source)
+    }
+
+    /// The file that names the members.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The ClusterSet in force.
+    pub fn cluster_set(&self) -> &ClusterSet {
+        &self.cluster_set.set
+    }
+
+    /// The members' directories.
+    pub fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
+    /// Looks at everything; only what changed is read again.
+    pub fn rescan(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.reload(&mut batch.events);
+        for directory in &mut self.directories {
+            directory.rescan(&mut batch.events);
+        }
+        self.finish(batch)
+    }
+
+    /// Looks only at what may have changed.
+    pub fn refresh(&mut self, changes: &Changes) -> Batch {
+        let mut batch = Batch::default();
+        let mut everything = BTreeSet::new();
+        if changes.cluster_set {
+            everything = self.reload(&mut batch.events);
+        }
+        for directory in &mut self.directories {
+            match changes.members.get(directory.cluster()) {
+                _ if everything.contains(directory.cluster()) => directory.rescan(&mut batch.events),
+                Some(Changed::Everything) => directory.rescan(&mut batch.events),
+                Some(Changed::Files(files)) => {
+                    directory.refresh(files.iter().map(OsString::as_os_str), &mut batch.events);
+                }
+                None => (),
+            }
+        }
+        self.finish(batch)
+    }
+
+    /// Reads the ClusterSet file; the members that must be looked at are returned.
+    fn reload(&mut self, events: &mut Vec<Event>) -> BTreeSet<ClusterId> {
+        let mut changed = BTreeSet::new();
+        match read_cluster_set(&self.path) {
+            Ok((read, issues)) => {
+                self.issues = issues;
+                if (&read.set, &read.local) != (&self.cluster_set.set, &self.cluster_set.local) {
+                    self.cluster_set = read;
+                    changed = self.arrange();
+                }
+            }
+            Err(error) => {
+                self.issues = error.issues;
+                for issue in &mut self.issues {
+                    issue.message.push_str("; the last good ClusterSet stays in force");
+                }
+            }
+        }
+        if !self.cluster_set.told {
+            self.cluster_set.told = true;
+            events.push(Event::Configured(self.cluster_set.set.config(&self.cluster_set.local)));
+        }
+        changed
+    }
+
+    /// Makes the directories those of the ClusterSet; those that must be looked at are returned.
+    fn arrange(&mut self) -> BTreeSet<ClusterId> {
+        let mut before: BTreeMap<ClusterId, Directory> =
+            self.directories.drain(..).map(|directory| (directory.cluster().clone(), directory)).collect();
+        let mut changed = BTreeSet::new();
+        for entry in &self.cluster_set.set.members {
+            let Source::Directory(root) = &entry.source;
+            let id = &entry.member.id;
+            let policies = if *id == self.cluster_set.local { Policies::Read } else { Policies::Ignored };
+            let directory = match before.remove(id) {
+                Some(mut directory) => {
+                    if directory.reconfigure(root, policies) {
+                        changed.insert(id.clone());
+                    }
+                    directory
+                }
+                None => {
+                    changed.insert(id.clone());
+                    Directory::new(id.clone(), root.clone(), policies)
+                }
+            };
+            self.directories.push(directory);
+        }
+        changed
+    }
+
+    fn finish(&self, mut batch: Batch) -> Batch {
+        batch.issues.extend(self.issues.iter().cloned());
+        batch.issues.extend(self.directories.iter().flat_map(Directory::issues).cloned());
+        batch
+    }
+}
+
+fn read_cluster_set(path: &Path) -> Result<(Configured, Vec<Issue>), ClusterSetError> {
+    let Loaded { cluster_set, issues } = ClusterSet::load(path)?;
+    let Some(local) = cluster_set.local.clone() else {
+        let issue = Issue {
+            code: IssueCode::UnreadableClusterSet,
+            level: Level::Error,
+            object: path.display().to_string(),
+            field: "spec.local".to_owned(),
+            message: "is missing; it names the member whose policies this node enforces".to_owned(),
+        };
+        return Err(ClusterSetError { issues: vec![issue] });
+    };
+    Ok((Configured { set: cluster_set, local, told: false }, issues))
+}
