@@ -124,7 +124,7 @@ impl Directory {
     }
 
     /// The folders in which files were found or may appear, with their paths relative to the root.
-    pub fn folders(&self) -> &BTreeSet<(OsString, PathBuf)> {
+    pub(super) fn folders(&self) -> &BTreeSet<(OsString, PathBuf)> {
         &self.folders
     }
 

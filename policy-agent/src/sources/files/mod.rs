@@ -2,15 +2,18 @@
 
 mod directory;
 mod scan;
-
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 
 pub use directory::{Directory, Policies};
+pub use watch::watch;
 
 use super::Batch;
 use crate::cluster_set::{ClusterSet, ClusterSetError, Loaded, Source};
@@ -54,19 +57,28 @@ struct Configured {
 /// What may have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Anything at all.
+    pub everything: bool,
     /// The ClusterSet file.
     pub cluster_set: bool,
-    /// Members' directories.
-    pub members: BTreeMap<ClusterId, Changed>,
+    /// Anything in the directories of these members.
+    pub members: BTreeSet<ClusterId>,
+    /// These files of members, by their paths relative to the directory.
+    pub files: BTreeMap<ClusterId, BTreeSet<OsString>>,
 }
 
-/// What may have changed in a member's directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Anything.
-    Everything,
-    /// These files, by their paths relative to the directory.
-    Files(BTreeSet<OsString>),
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        let Self { everything, cluster_set, members, files } = self;
+        !everything && !cluster_set && members.is_empty() && files.is_empty()
+    }
+
+    /// Whether there may be other folders than before.
+    fn may_move_folders(&self) -> bool {
+        let Self { everything, cluster_set, members, files: _ } = self;
+        *everything || *cluster_set || !members.is_empty()
+    }
 }
 
 impl FilesSource {
@@ -105,19 +117,19 @@ impl FilesSource {
 
     /// Looks only at what may have changed.
     pub fn refresh(&mut self, changes: &Changes) -> Batch {
+        if changes.everything {
+            return self.rescan();
+        }
         let mut batch = Batch::default();
-        let mut everything = BTreeSet::new();
+        let mut members = changes.members.clone();
         if changes.cluster_set {
-            everything = self.reload(&mut batch.events);
+            members.append(&mut self.reload(&mut batch.events));
         }
         for directory in &mut self.directories {
-            match changes.members.get(directory.cluster()) {
-                _ if everything.contains(directory.cluster()) => directory.rescan(&mut batch.events),
-                Some(Changed::Everything) => directory.rescan(&mut batch.events),
-                Some(Changed::Files(files)) => {
-                    directory.refresh(files.iter().map(OsString::as_os_str), &mut batch.events);
-                }
-                None => (),
+            if members.contains(directory.cluster()) {
+                directory.rescan(&mut batch.events);
+            } else if let Some(files) = changes.files.get(directory.cluster()) {
+                directory.refresh(files.iter().map(OsString::as_os_str), &mut batch.events);
             }
         }
         self.finish(batch)

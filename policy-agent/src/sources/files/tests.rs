@@ -1,0 +1,523 @@
+//! Directories that change, and what the source says of it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use policy_core::model::{Event, IssueCode, Level};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::*;
+
+const SET: &str = "apiVersion: crosswall.dev/v1alpha1\nkind: ClusterSet\nspec:\n  local: a\n  members:
+  - {id: a, source: {directory: {path: a}}, podCIDRs: [10.1.0.0/16]}
+  - {id: b, source: {directory: {path: b}}, podCIDRs: [10.2.0.0/16]}\n";
+
+const ONLY_A: &str = "apiVersion: crosswall.dev/v1alpha1\nkind: ClusterSet\nspec:\n  local: a\n  members:
+  - {id: a, source: {directory: {path: a}}, podCIDRs: [10.1.0.0/16]}\n";
+
+/// A ClusterSet of a and b in a folder of its own.
+struct World {
+    folder: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        world.write("set.yaml", SET);
+        fs::create_dir(world.path("a")).unwrap();
+        fs::create_dir(world.path("b")).unwrap();
+        world
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), content).unwrap();
+    }
+
+    /// Writes a file beside and moves it to its place, as careful editors do.
+    fn replace(&self, path: &str, content: &str) {
+        self.write(".new", content);
+        fs::rename(self.path(".new"), self.path(path)).unwrap();
+    }
+
+    fn remove(&self, path: &str) {
+        fs::remove_file(self.path(path)).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    fn open(&self) -> FilesSource {
+        FilesSource::open(&self.path("set.yaml")).unwrap()
+    }
+
+    /// The source after its first look, which `expect` describes.
+    #[track_caller]
+    fn start(&self, expect: &[&str]) -> FilesSource {
+        let mut source = self.open();
+        let mut first = vec!["configured a: a b", "synced a", "synced b"];
+        first.extend(expect);
+        let mut said = said(&source.rescan());
+        said.sort();
+        first.sort_unstable();
+        assert_eq!(said, first);
+        source
+    }
+
+    /// What issues name, without the place of the folder.
+    fn issues(&self, batch: &Batch) -> Vec<(IssueCode, String, String)> {
+        let folder = format!("{}/", self.folder.path().display());
+        let plain = |text: &str| text.replace(&folder, "");
+        batch.issues.iter().map(|issue| (issue.code, plain(&issue.object), plain(&issue.message))).collect()
+    }
+}
+
+/// Events in a word each.
+fn said(batch: &Batch) -> Vec<String> {
+    let word = |event: &Event| match event {
+        Event::Configured(config) => {
+            let members: Vec<_> = config.members.iter().map(|member| member.id.as_str()).collect();
+            format!("configured {}: {}", config.local, members.join(" "))
+        }
+        Event::Synced(cluster) => format!("synced {cluster}"),
+        Event::NamespaceApplied(namespace) => format!("+namespace {}", namespace.key.name),
+        Event::NamespaceDeleted(key) => format!("-namespace {}", key.name),
+        Event::PodApplied(pod) => format!("+{} {}", pod.key, pod.uid),
+        Event::PodDeleted { key, uid } => format!("-{key} {uid}"),
+        Event::NodeApplied(node) => format!("+node {}", node.key.name),
+        Event::NodeDeleted(key) => format!("-node {}", key.name),
+        Event::PolicyApplied(policy) => format!("+{} {}", policy.key, policy.ingress.as_ref().map_or(0, Vec::len)),
+        Event::PolicyDeleted(key) => format!("-{key}"),
+    };
+    batch.events.iter().map(word).collect()
+}
+
+fn pod(name: &str, uid: &str) -> String {
+    format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, uid: '{uid}'}}\n")
+}
+
+/// A NetworkPolicy `default/NAME` with this spec.
+fn policy(name: &str, spec: &str) -> String {
+    format!("---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+fn files(cluster: &str, paths: &[&str]) -> Changes {
+    let paths = paths.iter().map(OsString::from).collect();
+    Changes { files: BTreeMap::from([(cluster.parse().unwrap(), paths)]), ..Changes::default() }
+}
+
+#[test]
+fn all_manifests_below_a_directory_are_read() {
+    let world = World::new();
+    world.write("a/1.yaml", &(pod("p", "1") + &pod("q", "2")));
+    world.write("a/x/y/2.yml", &pod("r", "3"));
+    world.write(
+        "b/3.json",
+        r#"{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {"name": "s", "uid": "4"}}]}"#,
+    );
+    world.write("a/.hidden.yaml", &pod("no", "1"));
+    world.write("a/.git/x.yaml", &pod("no", "2"));
+    world.write("a/README.md", "no: [");
+    world.write("a/empty.yaml", "");
+    let expect = ["+a/default/p 1", "+a/default/q 2", "+a/default/r 3", "+b/default/s 4"];
+    world.start(&expect);
+}
+
+#[test]
+fn a_change_of_a_file_says_only_what_is_different() {
+    let world = World::new();
+    world.write("a/1.yaml", &(pod("p", "1") + &pod("q", "2") + &pod("r", "3")));
+    let mut source = world.start(&["+a/default/p 1", "+a/default/q 2", "+a/default/r 3"]);
+    assert_eq!(said(&source.rescan()), [""; 0]);
+    world.write("a/1.yaml", &(pod("s", "4") + &pod("q", "2") + "# no difference\n" + &pod("r", "33")));
+    let expect = ["-a/default/p 1", "+a/default/r 33", "+a/default/s 4"];
+    assert_eq!(said(&source.refresh(&files("a", &["1.yaml"]))), expect);
+    assert_eq!(said(&source.rescan()), [""; 0]);
+    world.remove("a/1.yaml");
+    let expect = ["-a/default/q 2", "-a/default/r 33", "-a/default/s 4"];
+    assert_eq!(said(&source.rescan()), expect);
+}
+
+#[test]
+fn a_refresh_reads_no_other_file() {
+    let world = World::new();
+    world.write("a/1.yaml", &pod("p", "1"));
+    world.write("a/2.yaml", &pod("q", "1"));
+    let mut source = world.start(&["+a/default/p 1", "+a/default/q 1"]);
+    world.write("a/1.yaml", &pod("p", "2"));
+    world.write("a/2.yaml", &pod("q", "2"));
+    assert_eq!(said(&source.refresh(&files("a", &["1.yaml"]))), ["+a/default/p 2"]);
+    assert_eq!(said(&source.rescan()), ["+a/default/q 2"]);
+}
+
+#[test]
+fn a_rename_changes_nothing() {
+    let world = World::new();
+    world.write("a/1.yaml", &pod("p", "1"));
+    let mut source = world.start(&["+a/default/p 1"]);
+    world.rename("a/1.yaml", "a/2.yaml");
+    assert_eq!(said(&source.refresh(&files("a", &["1.yaml", "2.yaml"]))), [""; 0]);
+    world.rename("a/2.yaml", "a/2.yaml.off");
+    assert_eq!(said(&source.refresh(&files("a", &["2.yaml"]))), ["-a/default/p 1"]);
+}
+
+#[test]
+fn a_file_cut_in_half_keeps_its_last_good_content() {
+    let world = World::new();
+    world.write("a/1.yaml", &pod("p", "1"));
+    let mut source = world.start(&["+a/default/p 1"]);
+    world.write("a/1.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p, ui");
+    world.write("a/2.yaml", "{");
+    let batch = source.rescan();
+    assert_eq!(said(&batch), [""; 0]);
+    let expect = [
+        (
+            IssueCode::UnreadableObject,
+            "a/1.yaml".to_owned(),
+            "cannot be read: unclosed bracket '{' at line 3, column 11; \
+             its last good content stays in force until it is mended"
+                .to_owned(),
+        ),
+        (
+            IssueCode::UnreadableObject,
+            "a/2.yaml".to_owned(),
+            "cannot be read: unclosed bracket '{' at line 1, column 1; nothing in it is used until it is mended"
+                .to_owned(),
+        ),
+    ];
+    assert_eq!(world.issues(&batch), expect);
+    world.write("a/1.yaml", &pod("p", "2"));
+    world.remove("a/2.yaml");
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec!["+a/default/p 2".to_owned()], vec![]));
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_keeps_its_last_valid_version_until_it_is_gone() {
+    let world = World::new();
+    world.write("a/1.yaml", &policy("web", "{ingress: [{}]}"));
+    let mut source = world.start(&["+a/NetworkPolicy/default/web 1"]);
+    world.write("a/1.yaml", &(policy("web", "{policyTypes: [in]}") + &policy("new", "{podSelector: 5}")));
+    let batch = source.rescan();
+    assert_eq!(said(&batch), [""; 0]);
+    let ends: Vec<_> = batch.issues.iter().map(|issue| issue.message.rsplit("; ").next().unwrap()).collect();
+    assert_eq!(ends, ["it is not applied", "its last valid version stays in force"]);
+    world.write("a/1.yaml", "");
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec!["-a/NetworkPolicy/default/web".to_owned()], vec![]));
+}
+
+#[test]
+fn of_two_files_with_one_object_the_later_by_path_wins() {
+    let world = World::new();
+    world.write("a/1.yaml", &(pod("p", "0") + &pod("p", "1")));
+    world.write("a/2/x.yaml", &pod("p", "2"));
+    let mut source = world.open();
+    let batch = source.rescan();
+    assert!(said(&batch).contains(&"+a/default/p 2".to_owned()));
+    let expect = "stands in a/1.yaml and again in a/2/x.yaml; the latter counts. Remove one";
+    let expect = [(IssueCode::DuplicateObject, "a/Pod/default/p".to_owned(), expect.to_owned())];
+    assert_eq!(world.issues(&batch), expect);
+    world.remove("a/2/x.yaml");
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues.len()), (vec!["+a/default/p 1".to_owned()], 1));
+    world.write("a/1.yaml", &pod("p", "1"));
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec![], vec![]));
+}
+
+#[test]
+fn a_directory_that_vanishes_keeps_its_last_known_state() {
+    let world = World::new();
+    world.write("b/1.yaml", &pod("p", "1"));
+    world.write("b/2.yaml", &pod("q", "1"));
+    let mut source = world.start(&["+b/default/p 1", "+b/default/q 1"]);
+    world.rename("b", "elsewhere");
+    for batch in [source.refresh(&files("b", &["1.yaml", "2.yaml"])), source.rescan()] {
+        assert_eq!(said(&batch), [""; 0]);
+        let expect = "the directory b of member b cannot be read: No such file or directory (os error 2); \
+                      its last known state stays in force";
+        assert_eq!(world.issues(&batch), [(IssueCode::UnusableSource, "b".to_owned(), expect.to_owned())]);
+    }
+    world.rename("elsewhere", "b");
+    world.remove("b/2.yaml");
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec!["-b/default/q 1".to_owned()], vec![]));
+}
+
+#[test]
+fn a_directory_that_is_not_there_yet_is_synced_when_it_appears() {
+    let world = World::new();
+    world.write("a/1.yaml", &pod("p", "1"));
+    world.rename("b", "later");
+    let mut source = world.open();
+    let batch = source.rescan();
+    assert_eq!(said(&batch), ["configured a: a b", "+a/default/p 1", "synced a"]);
+    assert_eq!((batch.issues.len(), batch.issues[0].level), (1, Level::Error));
+    world.rename("later", "b");
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec!["synced b".to_owned()], vec![]));
+}
+
+#[test]
+fn policies_of_remote_members_are_not_read() {
+    let world = World::new();
+    world.write("a/1.yaml", &policy("web", "{}"));
+    world.write("b/1.yaml", &(policy("web", "{}") + &policy("bad", "5") + &pod("p", "1")));
+    let mut source = world.start(&["+a/NetworkPolicy/default/web 0", "+b/default/p 1"]);
+    world.write("set.yaml", &SET.replace("local: a", "local: b"));
+    let batch = source.rescan();
+    let expect = ["configured b: a b", "-a/NetworkPolicy/default/web", "+b/NetworkPolicy/default/web 0"];
+    assert_eq!((said(&batch), batch.issues.len()), (expect.map(str::to_owned).to_vec(), 1));
+}
+
+#[test]
+fn members_come_and_go_with_the_cluster_set() {
+    let world = World::new();
+    world.write("b/1.yaml", &pod("p", "1"));
+    world.write("other/1.yaml", &pod("q", "1"));
+    let mut source = world.start(&["+b/default/p 1"]);
+    world.write("set.yaml", ONLY_A);
+    assert_eq!(said(&source.refresh(&Changes { cluster_set: true, ..Changes::default() })), ["configured a: a"]);
+    world.write("set.yaml", SET);
+    let back = ["configured a: a b", "+b/default/p 1", "synced b"];
+    assert_eq!(said(&source.refresh(&Changes { cluster_set: true, ..Changes::default() })), back);
+    world.write("set.yaml", &SET.replace("path: b", "path: other"));
+    let moved = ["configured a: a b", "-b/default/p 1", "+b/default/q 1"];
+    assert_eq!(said(&source.rescan())[1..], moved[1..]);
+}
+
+#[test]
+fn a_cluster_set_that_cannot_be_used_leaves_the_last_good_one() {
+    let world = World::new();
+    let mut source = world.start(&[]);
+    for content in ["{", "", "kind: ClusterSet", &SET.replace("local: a", "local: x"), &SET.replace("  local: a\n", "")]
+    {
+        world.write("set.yaml", content);
+        world.write("a/1.yaml", &pod("p", "1"));
+        let batch = source.rescan();
+        let codes: Vec<_> = batch.issues.iter().map(|issue| issue.code).collect();
+        assert_eq!(codes, [IssueCode::UnreadableClusterSet], "{content}");
+        assert!(batch.issues[0].message.ends_with("; the last good ClusterSet stays in force"), "{content}");
+    }
+    world.remove("set.yaml");
+    assert_eq!(source.rescan().issues.len(), 1);
+    world.write("set.yaml", SET);
+    let batch = source.rescan();
+    assert_eq!((said(&batch), batch.issues), (vec![], vec![]));
+}
+
+#[test]
+fn links_are_followed_but_not_in_circles() {
+    let world = World::new();
+    world.write("data/x.yaml", &pod("p", "1"));
+    symlink(world.path("data"), world.path("a/sub")).unwrap();
+    symlink(world.path("a"), world.path("a/again")).unwrap();
+    symlink(world.path("nowhere"), world.path("a/dangling.yaml")).unwrap();
+    let mut source = world.open();
+    let batch = source.rescan();
+    assert!(said(&batch).contains(&"+a/default/p 1".to_owned()));
+    let objects: Vec<_> = world.issues(&batch).into_iter().map(|(code, object, _)| (code, object)).collect();
+    assert_eq!(objects, [(IssueCode::UnreadableObject, "a/dangling.yaml".to_owned())]);
+}
+
+#[test]
+fn what_is_no_regular_file_is_passed_over() {
+    let world = World::new();
+    let _socket = std::os::unix::net::UnixListener::bind(world.path("a/socket.yaml")).unwrap();
+    fs::create_dir(world.path("a/folder.yaml")).unwrap();
+    world.start(&[]);
+}
+
+#[test]
+fn one_load_reads_every_members_policies_or_names_the_missing_directory() {
+    let world = World::new();
+    world.write("b/1.yaml", &policy("web", "{}"));
+    let loaded = ClusterSet::load(&world.path("set.yaml")).unwrap();
+    let batch = load(&loaded.cluster_set).unwrap();
+    assert_eq!(said(&batch), ["synced a", "+b/NetworkPolicy/default/web 0", "synced b"]);
+    world.rename("b", "c");
+    let issues = load(&loaded.cluster_set).unwrap_err();
+    assert_eq!((issues.len(), issues[0].object.as_str()), (1, "b"));
+}
+
+/// A running watcher and what it sends.
+struct Watching {
+    batches: mpsc::Receiver<Batch>,
+    seen: Vec<String>,
+    issues: Vec<Issue>,
+}
+
+impl Watching {
+    fn start(world: &World) -> Self {
+        let (sender, batches) = mpsc::channel(16);
+        tokio::spawn(watch(world.open(), sender));
+        Self { batches, seen: Vec::new(), issues: Vec::new() }
+    }
+
+    /// Takes batches until one brings the last of `expect`, and compares.
+    async fn expect(&mut self, expect: &[&str]) {
+        while self.seen.last().map(String::as_str) != expect.last().copied() {
+            let batch = tokio::time::timeout(Duration::from_secs(5), self.batches.recv()).await;
+            let batch = batch.unwrap_or_else(|_| panic!("only {:?} of {expect:?}", self.seen)).unwrap();
+            self.seen.extend(said(&batch));
+            self.issues = batch.issues;
+        }
+        assert_eq!(std::mem::take(&mut self.seen), expect);
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_says_every_kind_of_change() {
+    let world = World::new();
+    let mut watching = Watching::start(&world);
+    watching.expect(&["configured a: a b", "synced a", "synced b"]).await;
+    world.write("a/1.yaml", &pod("p", "1"));
+    watching.expect(&["+a/default/p 1"]).await;
+    world.replace("a/1.yaml", &pod("p", "2"));
+    watching.expect(&["+a/default/p 2"]).await;
+    world.write("a/new/deep/2.yaml", &pod("q", "1"));
+    watching.expect(&["+a/default/q 1"]).await;
+    world.write("a/new/deep/2.yaml", &pod("q", "2"));
+    watching.expect(&["+a/default/q 2"]).await;
+    fs::hard_link(world.path("a/1.yaml"), world.path("b/1.yaml")).unwrap();
+    watching.expect(&["+b/default/p 2"]).await;
+    world.remove("b/1.yaml");
+    watching.expect(&["-b/default/p 2"]).await;
+    world.rename("a/new", "outside");
+    watching.expect(&["-a/default/q 2"]).await;
+    world.rename("outside", "b/inside");
+    watching.expect(&["+b/default/q 2"]).await;
+    fs::remove_dir_all(world.path("b/inside")).unwrap();
+    watching.expect(&["-b/default/q 2"]).await;
+    world.write("a/1.yaml", &pod("p", "3"));
+    watching.expect(&["+a/default/p 3"]).await;
+    assert_eq!(watching.issues, []);
+}
+
+#[tokio::test]
+async fn a_watcher_follows_the_cluster_set() {
+    let world = World::new();
+    let mut watching = Watching::start(&world);
+    watching.expect(&["configured a: a b", "synced a", "synced b"]).await;
+    world.replace("set.yaml", ONLY_A);
+    watching.expect(&["configured a: a"]).await;
+    fs::remove_dir(world.path("b")).unwrap();
+    world.replace("set.yaml", SET);
+    watching.expect(&["configured a: a b"]).await;
+    world.write("b.new/1.yaml", &pod("p", "1"));
+    world.rename("b.new", "b");
+    watching.expect(&["+b/default/p 1", "synced b"]).await;
+    world.write("b/1.yaml", &pod("p", "2"));
+    watching.expect(&["+b/default/p 2"]).await;
+    world.rename("b", "b.old");
+    world.write("b.new/1.yaml", &pod("p", "3"));
+    world.rename("b.new", "b");
+    watching.expect(&["+b/default/p 3"]).await;
+}
+
+#[tokio::test]
+async fn a_watcher_sees_a_config_map_swap_its_version() {
+    let world = World::new();
+    world.write("a/..v1/1.yaml", &pod("p", "1"));
+    world.write("a/..v1/2.yaml", &pod("q", "1"));
+    symlink("..v1", world.path("a/..data")).unwrap();
+    symlink("..data/1.yaml", world.path("a/1.yaml")).unwrap();
+    symlink("..data/2.yaml", world.path("a/2.yaml")).unwrap();
+    let mut watching = Watching::start(&world);
+    watching.expect(&["configured a: a b", "+a/default/p 1", "+a/default/q 1", "synced a", "synced b"]).await;
+    world.write("a/..v2/1.yaml", &pod("p", "2"));
+    world.write("a/..v2/2.yaml", &pod("q", "2"));
+    symlink("..v2", world.path("a/..data_tmp")).unwrap();
+    world.rename("a/..data_tmp", "a/..data");
+    watching.expect(&["+a/default/p 2", "+a/default/q 2"]).await;
+    fs::remove_dir_all(world.path("a/..v1")).unwrap();
+    world.write("b/1.yaml", &pod("r", "1"));
+    watching.expect(&["+b/default/r 1"]).await;
+}
+
+#[tokio::test]
+async fn a_file_is_not_read_while_it_is_written() {
+    use std::io::Write;
+    let world = World::new();
+    let mut watching = Watching::start(&world);
+    watching.expect(&["configured a: a b", "synced a", "synced b"]).await;
+    let mut file = fs::File::create(world.path("a/1.yaml")).unwrap();
+    file.write_all(pod("half", "1").as_bytes()).unwrap();
+    file.sync_all().unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(watching.batches.try_recv().is_err());
+    file.write_all(pod("whole", "1").as_bytes()).unwrap();
+    drop(file);
+    watching.expect(&["+a/default/half 1", "+a/default/whole 1"]).await;
+}
+
+#[tokio::test]
+async fn the_watcher_ends_when_nobody_listens() {
+    let world = World::new();
+    let (sender, mut batches) = mpsc::channel(1);
+    let watcher = tokio::spawn(watch(world.open(), sender));
+    batches.recv().await.unwrap();
+    drop(batches);
+    tokio::time::timeout(Duration::from_secs(5), watcher).await.unwrap().unwrap();
+}
+
+/// One edit of a file.
+fn edit() -> impl Strategy<Value = (usize, Option<String>)> {
+    let content = prop_oneof![
+        Just("{".to_owned()),
+        Just(String::new()),
+        proptest::collection::vec((0..4usize, 0..3usize), 1..4).prop_map(|pods| {
+            pods.into_iter().map(|(name, uid)| pod(&format!("p{name}"), &uid.to_string())).collect()
+        }),
+        proptest::collection::vec((0..2usize, 0..2usize, any::<bool>()), 1..3).prop_map(|policies| {
+            let spec = |rules: usize, ok: bool| {
+                if ok { format!("{{ingress: [{}]}}", "{},".repeat(rules)) } else { "5".into() }
+            };
+            policies.into_iter().map(|(name, rules, ok)| policy(&format!("n{name}"), &spec(rules, ok))).collect()
+        }),
+    ];
+    (0..4usize, proptest::option::weighted(0.8, content))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_refresh_of_what_changed_says_the_same_as_a_look_at_everything(edits in proptest::collection::vec(edit(), 1..12)) {
+        const NAMES: [&str; 4] = ["1.yaml", "2.yaml", "x/1.yaml", "x.yaml"];
+        let world = World::new();
+        fs::create_dir(world.path("a/x")).unwrap();
+        let mut refreshed = world.open();
+        let mut rescanned = world.open();
+        refreshed.rescan();
+        rescanned.rescan();
+        for (name, content) in edits {
+            let path = format!("a/{}", NAMES[name]);
+            match content {
+                Some(content) => world.write(&path, &content),
+                None => drop(fs::remove_file(world.path(&path))),
+            }
+            let changes = files("a", &[NAMES[name]]);
+            prop_assert_eq!(refreshed.refresh(&changes), rescanned.rescan());
+        }
+    }
+
+    #[test]
+    fn arbitrary_files_never_panic_the_loader(content in proptest::collection::vec(any::<u8>(), 0..300), json in any::<bool>()) {
+        let world = World::new();
+        fs::write(world.path(if json { "a/x.json" } else { "a/x.yaml" }), &content).unwrap();
+        let mut source = world.open();
+        source.rescan();
+        fs::write(world.path("set.yaml"), &content).unwrap();
+        source.rescan();
+    }
+}
