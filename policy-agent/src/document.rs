@@ -244,6 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn what_kubectl_prints_is_read_in_either_format() {
+        let long = "x: {\"y\"} ".repeat(5000);
+        let pods: Vec<Value> = (0..500)
+            .map(|at| json!({"kind": "Pod", "metadata": {"name": at, "annotations": {"last": long}}}))
+            .collect();
+        let list = json!({"kind": "List", "items": pods, "metadata": {"resourceVersion": ""}});
+        for text in [list.to_string(), serde_json::to_string_pretty(&list).unwrap()] {
+            for format in [Format::Yaml, Format::Json] {
+                assert_eq!(parse(text.as_bytes(), format), Ok(vec![list.clone()]));
+            }
+        }
+        let block = "metadata:\n  annotations:\n    last: |\n      {\"a\":1}\n    k8s.io/x: \"\"\n  name: p\n";
+        let expect = json!({"metadata": {"annotations": {"last": "{\"a\":1}\n", "k8s.io/x": ""}, "name": "p"}});
+        assert_eq!(yaml(block), Ok(vec![expect]));
+    }
+
+    #[test]
     fn anchors_and_merge_keys_are_resolved() {
         let expect = json!({"a": {"k": "v"}, "b": {"k": "v"}, "c": {"z": 1, "k": "v"}});
         assert_eq!(yaml("a: &x {k: v}\nb: *x\nc:\n  <<: *x\n  z: 1\n"), Ok(vec![expect]));
