@@ -71,9 +71,3 @@ impl Family for V6 {
 pub type NetKeyOf<F> = NetKey<<F as Family>::Addr>;
 /// Flow keys of `F`.
 pub type FlowKeyOf<F> = FlowKey<<F as Family>::Addr>;
-
-/// The tag of a prefix: that of its address, mixed with its length so that nested prefixes differ.
-#[inline(always)]
-pub fn net_tag<F: Family>(masked: &F::Addr, prefix_len: u32) -> u32 {
-    F::tag(masked) ^ prefix_len.wrapping_mul(0x9e37_79b9)
-}

@@ -96,13 +96,24 @@ pub struct Local {
     pub reserved: u32,
 }
 
-/// An element of `ident_v4`, `ident_v6` (exact addresses) and of `nets_v4`, `nets_v6` (prefixes): the identity, in two
-/// slots. The tag is [`address_tag`] of the address of the prefix's address plus the length of the prefix (see [`crate::family::net_tag`]).
+/// An element of `ident_v4`, `ident_v6`: the identity of an exact address, in two slots. The tag is [`address_tag`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ident {
     /// The two slots.
     pub slots: [Tagged; 2],
+}
+
+/// An element of `nets_v4`, `nets_v6`: the identity of a prefix, in two slots.
+///
+/// It carries no tag: a program cannot tell which prefix matched. It needs none either, since elements of a trie are
+/// reused only after a grace period (kernel/bpf/lpm_trie.c, `bpf_mem_cache_free_rcu`; `kfree_rcu` before 6.13), and a
+/// plan that adds prefixes after others were deleted begins with one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetIdent {
+    /// The two slots.
+    pub slots: [u32; 2],
 }
 
 /// The key of `nets_v4` and `nets_v6`, as the kernel's LPM trie has it.
@@ -290,7 +301,7 @@ const _: () = {
     assert!(size_of::<Tagged>() == 8 && align_of::<Tagged>() == 8);
     assert!(size_of::<Endpoint>() == 72);
     assert!(size_of::<Local>() == 16);
-    assert!(size_of::<Ident>() == 16);
+    assert!(size_of::<Ident>() == 16 && size_of::<NetIdent>() == 8 && align_of::<NetIdent>() == 4);
     assert!(size_of::<NetKey<[u8; 4]>>() == 8 && size_of::<NetKey<[u8; 16]>>() == 20);
     assert!(size_of::<RuleKey>() == 8 && size_of::<RuleEntry>() == 12);
     assert!(size_of::<PortKey>() == 12 && size_of::<PortEntry>() == 8);

@@ -85,7 +85,7 @@ pub trait FamilyTables<F: Family> {
     /// One slot of the element of `ident_…`.
     fn ident(&self, address: &F::Addr, slot: usize) -> Option<Tagged>;
     /// One slot of the longest match of `nets_…`.
-    fn net(&self, address: &F::Addr, slot: usize) -> Option<Tagged>;
+    fn net(&self, address: &F::Addr, slot: usize) -> Option<u32>;
     /// The element of `flows_…`.
     fn flow(&self, key: &FlowKeyOf<F>) -> Option<Flow>;
     /// Makes an element of `flows_…` unless there is one already.

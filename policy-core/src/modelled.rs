@@ -99,7 +99,7 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
         Some(self.state.idents.get(&F::address(address))?.slots[slot])
     }
 
-    fn net(&self, address: &F::Addr, slot: usize) -> Option<Tagged> {
+    fn net(&self, address: &F::Addr, slot: usize) -> Option<u32> {
         Some(self.state.covering(F::address(address), None)?.1.slots[slot])
     }
 

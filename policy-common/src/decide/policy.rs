@@ -95,7 +95,7 @@ impl<T: AllTables> Hook<'_, T> {
         match word {
             Some(word) if word.tag != tag => Err(Reason::TableRace),
             Some(word) if word.id != IDENTITY_ABSENT => Ok(word.id),
-            _ => Ok(FamilyTables::<F>::net(self.tables, address, self.slot()).map_or(IDENTITY_WORLD, |word| word.id)),
+            _ => Ok(FamilyTables::<F>::net(self.tables, address, self.slot()).unwrap_or(IDENTITY_WORLD)),
         }
     }
 

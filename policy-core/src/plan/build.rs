@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::table::{
-    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, Ident, Local, POLICY_HOLD, RuleKey,
-    Tagged,
+    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, Ident, Local, NetIdent, POLICY_HOLD,
+    RuleKey, Tagged,
 };
 
-use super::tables::{TableState, Write, address_tag, ident, prefix_tag};
+use super::tables::{TableState, Write, address_tag};
 use super::{Limits, Plan, Step, TableFull};
 use crate::compile::{Compiler, Dirty, Identity, PolicyId};
 
@@ -38,6 +38,19 @@ pub struct Goal<'a> {
     pub endpoints: &'a BTreeMap<u32, DesiredEndpoint>,
     /// Addresses of the node and of its endpoints.
     pub local: &'a HashMap<IpAddr, Local>,
+}
+
+/// An element of two slots, as it is and as it should be.
+#[derive(Clone, Copy, Debug)]
+struct Pointer {
+    /// What readers find until the flip.
+    live: u32,
+    /// What they should find after it.
+    wanted: u32,
+    /// Whether the element stays, or goes once it says what readers find without it.
+    stays: bool,
+    /// The element now.
+    known: Option<[u32; 2]>,
 }
 
 /// A plan in the making.
@@ -120,8 +133,14 @@ impl Builder<'_> {
                 continue;
             }
             let tag = address_tag(address);
-            let live = known.map_or(IDENTITY_ABSENT, |known| known.slots[self.live].id);
-            self.move_pointer(tag, live, wanted, known, |value| Write::Ident(address, value), IDENTITY_ABSENT);
+            let word = |id| Tagged { tag, id };
+            let pointer = Pointer {
+                live: known.map_or(IDENTITY_ABSENT, |known| known.slots[self.live].id),
+                wanted,
+                stays: wanted != IDENTITY_ABSENT,
+                known: known.map(|known| known.slots.map(|slot| slot.id)),
+            };
+            self.move_pointer(&pointer, |ids| Write::Ident(address, ids.map(|ids| Ident { slots: ids.map(word) })));
         }
     }
 
@@ -134,15 +153,19 @@ impl Builder<'_> {
                 continue;
             }
             let live = match known {
-                Some(known) => known.slots[self.live].id,
+                Some(known) => known.slots[self.live],
                 None => self
                     .now
                     .covering(prefix.network(), Some(prefix.prefix_len()))
-                    .map_or(IDENTITY_WORLD, |(_, cover)| cover.slots[self.live].id),
+                    .map_or(IDENTITY_WORLD, |(_, cover)| cover.slots[self.live]),
             };
-            let next = wanted.map_or_else(|| self.desired_cover(prefix), |identity| identity.0);
-            let gone = if wanted.is_some() { IDENTITY_ABSENT } else { next };
-            self.move_pointer(prefix_tag(prefix), live, next, known, |value| Write::Net(*prefix, value), gone);
+            let pointer = Pointer {
+                live,
+                wanted: wanted.map_or_else(|| self.desired_cover(prefix), |identity| identity.0),
+                stays: wanted.is_some(),
+                known: known.map(|known| known.slots),
+            };
+            self.move_pointer(&pointer, |ids| Write::Net(*prefix, ids.map(|slots| NetIdent { slots })));
         }
     }
 
@@ -153,25 +176,19 @@ impl Builder<'_> {
         cover.map_or(IDENTITY_WORLD, |identity| identity.0)
     }
 
-    /// Moves a pointer from what its live slot says to `wanted`; it is deleted at the end if that is `gone`.
-    fn move_pointer(
-        &mut self,
-        tag: u32,
-        live: u32,
-        wanted: u32,
-        known: Option<&Ident>,
-        write: impl Fn(Option<Ident>) -> Write,
-        gone: u32,
-    ) {
-        let staged = ident(tag, self.live, live, wanted);
-        if known != Some(&staged) {
+    /// Moves a pointer from what its live slot says to what is wanted.
+    fn move_pointer(&mut self, pointer: &Pointer, write: impl Fn(Option<[u32; 2]>) -> Write) {
+        let Pointer { live, wanted, stays, known } = *pointer;
+        let mut staged = [wanted; 2];
+        staged[self.live] = live;
+        if known != Some(staged) {
             self.stage.push(write(Some(staged)));
         }
         self.moved += usize::from(live != wanted);
-        if wanted == gone {
+        if !stays {
             self.sweep.push(write(None));
         } else if live != wanted {
-            self.sweep.push(write(Some(ident(tag, self.live, wanted, wanted))));
+            self.sweep.push(write(Some([wanted; 2])));
         }
     }
 

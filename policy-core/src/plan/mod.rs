@@ -11,7 +11,7 @@ mod tables;
 
 pub use build::{DesiredEndpoint, Goal};
 pub use limits::{Limits, Table, TableFull};
-pub use tables::{TableState, Write, address_tag, prefix_tag};
+pub use tables::{TableState, Write, address_tag};
 
 /// One step of a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use policy_common::family::{Family, V4, V6, net_tag};
-use policy_common::table::{Endpoint, Ident, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged, live_slot};
+use policy_common::family::{Family, V4, V6};
+use policy_common::table::{Endpoint, Ident, Local, NetIdent, PortEntry, PortKey, RuleEntry, RuleKey, live_slot};
 
 /// The content of every table that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +20,7 @@ pub struct TableState {
     /// `ident_v4`, `ident_v6`.
     pub idents: HashMap<IpAddr, Ident>,
     /// `nets_v4`, `nets_v6`.
-    pub nets: BTreeMap<IpNet, Ident>,
+    pub nets: BTreeMap<IpNet, NetIdent>,
     /// `rules`.
     pub rules: HashMap<RuleKey, RuleEntry>,
     /// `ports`, by port table.
@@ -37,7 +37,7 @@ pub enum Write {
     /// To `ident_v4` or `ident_v6`.
     Ident(IpAddr, Option<Ident>),
     /// To `nets_v4` or `nets_v6`.
-    Net(IpNet, Option<Ident>),
+    Net(IpNet, Option<NetIdent>),
     /// To `rules`.
     Rule(RuleKey, Option<RuleEntry>),
     /// To `ports`.
@@ -72,7 +72,7 @@ impl TableState {
     }
 
     /// The longest prefix that covers an address, or covers `address/below` without being it.
-    pub fn covering(&self, address: IpAddr, below: Option<u8>) -> Option<(&IpNet, &Ident)> {
+    pub fn covering(&self, address: IpAddr, below: Option<u8>) -> Option<(&IpNet, &NetIdent)> {
         let longest =
             below.map_or(if address.is_ipv4() { Some(32) } else { Some(128) }, |length| length.checked_sub(1))?;
         (0..=longest).rev().find_map(|length| self.nets.get_key_value(&crate::compile::prefix_of(address, length)?))
@@ -99,20 +99,4 @@ pub fn address_tag(address: IpAddr) -> u32 {
         IpAddr::V4(address) => V4::tag(&address.octets()),
         IpAddr::V6(address) => V6::tag(&address.octets()),
     }
-}
-
-/// The tag that a prefix carries in `nets_…`.
-pub fn prefix_tag(prefix: &IpNet) -> u32 {
-    let length = u32::from(prefix.prefix_len());
-    match prefix.network() {
-        IpAddr::V4(address) => net_tag::<V4>(&address.octets(), length),
-        IpAddr::V6(address) => net_tag::<V6>(&address.octets(), length),
-    }
-}
-
-/// A pointer with the given numbers in the live and in the other slot.
-pub fn ident(tag: u32, live: usize, live_id: u32, other_id: u32) -> Ident {
-    let mut slots = [Tagged { tag, id: other_id }; 2];
-    slots[live].id = live_id;
-    Ident { slots }
 }

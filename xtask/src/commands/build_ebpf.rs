@@ -1,0 +1,61 @@
+//! `cargo xtask build-ebpf`: rebuilds the committed object, or checks that it is what the source says.
+
+use std::{fs, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{ebpf, report, setup::Toolchain, workspace};
+
+/// Whether to write or to check.
+#[derive(Args)]
+pub struct Options {
+    /// Build in an empty directory and fail if a byte differs from the committed object.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Builds, then writes or compares.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let toolchain = Toolchain::ensure()?;
+    if options.check { check(&toolchain) } else { write(&toolchain) }
+}
+
+fn write(toolchain: &Toolchain) -> Result<ExitCode> {
+    let object = ebpf::build(toolchain, &workspace::ebpf_target(), ebpf::Lockfile::MayChange)?;
+    let path = workspace::ebpf_object();
+    let before = fs::read(&path).ok();
+    if before.as_deref() == Some(object.as_slice()) {
+        report::done(&format!("{} is up to date ({} bytes)", workspace::EBPF_OBJECT, object.len()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let folder = path.parent().context("the object has a directory")?;
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
+    report::done(&format!("wrote {} ({} bytes)", workspace::EBPF_OBJECT, object.len()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(toolchain: &Toolchain) -> Result<ExitCode> {
+    let target = tempfile::tempdir().context("make a temporary directory")?;
+    let built = ebpf::build(toolchain, target.path(), ebpf::Lockfile::Fixed)?;
+    let path = workspace::ebpf_object();
+    let committed =
+        fs::read(&path).with_context(|| format!("read {} (run `cargo xtask build-ebpf`)", path.display()))?;
+    let differences = ebpf::compare::differences(&committed, &built);
+    if differences.is_empty() {
+        report::done(&format!(
+            "{} is byte for byte what policy-ebpf builds ({} bytes)",
+            workspace::EBPF_OBJECT,
+            built.len()
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for difference in differences {
+        report::detail(&difference);
+    }
+    anyhow::bail!(
+        "{} is not what policy-ebpf builds: run `cargo xtask build-ebpf` and commit the result",
+        workspace::EBPF_OBJECT
+    )
+}

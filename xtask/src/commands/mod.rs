@@ -1,0 +1,35 @@
+//! The command line of `cargo xtask`: one file per command.
+
+mod build_ebpf;
+mod setup;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Every command a developer of Crosswall runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch what the tests and `build-ebpf` need (once; later runs only look).
+    Setup(setup::Options),
+    /// Rebuild the committed object with the kernel programs.
+    BuildEbpf(build_ebpf::Options),
+}
+
+impl Cli {
+    /// Runs the command that was asked for.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Setup(options) => setup::run(&options),
+            Command::BuildEbpf(options) => build_ebpf::run(&options),
+        }
+    }
+}
