@@ -1,6 +1,8 @@
 //! Everything of the agent that touches the world: sources, datapath, local API.
 
+pub mod cli;
 pub mod cluster_set;
 pub mod convert;
 pub mod document;
+pub mod simulate;
 pub mod sources;

@@ -44,4 +44,3 @@ fn common_family(from: &Pod, to: &Pod) -> Option<&'static str> {
         (false, false) => None,
     }
 }
-

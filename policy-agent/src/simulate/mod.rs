@@ -58,7 +58,9 @@ pub enum SimulateError {
         source: std::io::Error,
     },
     /// A line is no JSON object.
-    #[error("{path}, line {line}: not a JSON object; a probe is one object a line, like {{\"from\": \"a/shop/web\", \"to\": \"b/db/pg\", \"protocol\": \"TCP\", \"port\": 5432}}")]
+    #[error(
+        "{path}, line {line}: not a JSON object; a probe is one object a line, like {{\"from\": \"a/shop/web\", \"to\": \"b/db/pg\", \"protocol\": \"TCP\", \"port\": 5432}}"
+    )]
     Line {
         /// The file.
         path: PathBuf,
