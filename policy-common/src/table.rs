@@ -168,6 +168,14 @@ pub struct RuleEntry {
 pub struct PortKey {
     /// The length of the prefix, in bits: [`PORT_KEY_FIXED_BITS`] and up to 16 of the port.
     pub prefix_len: u32,
+    /// What the prefix is of.
+    pub place: PortPlace,
+}
+
+/// A port in a port table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortPlace {
     /// The port table.
     pub table: u32,
     /// The IP protocol number.

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use policy_common::family::{Family, FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
 use policy_common::table::{
-    Endpoint, Flow, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, RuleEntry, RuleKey, Tagged,
+    Endpoint, Flow, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace, RuleEntry, RuleKey, Tagged,
 };
 use policy_common::tables::{Direction, FamilyTables, Tables};
 
@@ -49,11 +49,12 @@ impl Tables for Modelled<'_> {
     }
 
     fn port(&self, key: &PortKey) -> Option<PortEntry> {
-        let table = self.state.ports.get(&key.table)?;
-        let port = u16::from_be_bytes(key.port);
+        let table = self.state.ports.get(&key.place.table)?;
+        let port = u16::from_be_bytes(key.place.port);
         (0..=16u32).rev().find_map(|bits| {
             let kept = port & u16::MAX.checked_shl(16 - bits).unwrap_or_default();
-            table.get(&PortKey { prefix_len: PORT_KEY_FIXED_BITS + bits, port: kept.to_be_bytes(), ..*key }).copied()
+            let place = PortPlace { port: kept.to_be_bytes(), ..key.place };
+            table.get(&PortKey { prefix_len: PORT_KEY_FIXED_BITS + bits, place }).copied()
         })
     }
 

@@ -1,36 +1,41 @@
 //! The programs in the kernel: maps and hooks; every decision is made by `policy-common`.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "the attribute of a program drops the comments of its function")]
 
-use aya_ebpf::{
-    btf_maps::Array,
-    macros::{btf_map, classifier},
-    programs::TcContext,
-};
+mod maps;
+mod packet;
+
+use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use policy_common::decide::{self, Context, Verdict};
+
+use crate::{maps::Kernel, packet::Skb};
 
 /// "Go on with the next program": TCX_NEXT, and TC_ACT_UNSPEC under clsact.
 const TCX_NEXT: i32 = -1;
 
-/// What the host tells the programs; one entry.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Config {
-    /// Version of the table layouts that the host writes.
-    pub abi_version: u32,
-    /// Zero.
-    pub padding: u32,
+/// Ingress of an endpoint's host-side interface: packets that the endpoint sends.
+#[classifier]
+pub fn from_pod(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(decide::from_pod(&skb, &hook(&skb), &Kernel))
 }
 
-#[btf_map]
-static CONFIG: Array<Config, 1> = Array::new();
-
-/// Ingress of a workload's host-side interface: packets that the pod sends.
+/// Egress of an endpoint's host-side interface: packets that reach the endpoint.
 #[classifier]
-pub fn from_pod(_context: TcContext) -> i32 {
-    match CONFIG.get(0) {
-        Some(config) if config.abi_version == 0 => TCX_NEXT,
-        _ => TCX_NEXT,
-    }
+pub fn to_pod(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    act(decide::to_pod(&skb, &hook(&skb), &Kernel))
+}
+
+#[inline(always)]
+fn hook(skb: &Skb) -> Context {
+    Context { ifindex: skb.ifindex(), ingress_ifindex: skb.ingress_ifindex(), has_socket: skb.has_socket() }
+}
+
+#[inline(always)]
+fn act(verdict: Verdict) -> i32 {
+    if verdict.allow { TCX_NEXT } else { TC_ACT_SHOT }
 }
 
 #[panic_handler]

@@ -7,7 +7,7 @@ use crate::{
     reason::Reason,
     table::{
         Answer, IDENTITY_ABSENT, IDENTITY_WORLD, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS, PortKey,
-        RuleEntry, RuleKey,
+        PortPlace, RuleEntry, RuleKey,
     },
     tables::{AllTables, Direction, EndpointRow, FamilyTables},
 };
@@ -69,7 +69,7 @@ impl<T: AllTables> Hook<'_, T> {
             return Verdict::deny(Reason::NoRule);
         }
         let prefix_len = PORT_KEY_FIXED_BITS + 16;
-        let key = PortKey { prefix_len, table, protocol, port: port.to_be_bytes(), reserved: 0 };
+        let key = PortKey { prefix_len, place: PortPlace { table, protocol, port: port.to_be_bytes(), reserved: 0 } };
         match self.tables.port(&key) {
             Some(entry) if entry.answer == Answer::Allow => {
                 Verdict { allow: true, reason: Reason::Rule, rule: entry.rule }

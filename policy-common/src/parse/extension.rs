@@ -35,51 +35,69 @@ pub(super) fn walk<P: Packet + ?Sized>(packet: &P, next_header: u8, at: u32, end
     if matches!(next_header, TCP | UDP | ICMPV6 | SCTP) {
         return Some(Chain { protocol: next_header, at, part: Part::Whole });
     }
-    walk_headers(packet, next_header, at, end)
+    let mut chain = Chain { protocol: next_header, at, part: Part::Whole };
+    (walk_headers(packet, &mut chain, end) == Walk::Arrived).then_some(chain)
+}
+
+/// How a walk over extension headers ended: a type that BTF can describe, unlike an `Option` of a struct.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    Arrived = 0,
+    Lost = 1,
 }
 
 #[inline(never)]
-fn walk_headers<P: Packet + ?Sized>(packet: &P, next_header: u8, at: u32, end: u32) -> Option<Chain> {
-    let mut chain = Chain { protocol: next_header, at, part: Part::Whole };
+fn walk_headers<P: Packet + ?Sized>(packet: &P, chain: &mut Chain, end: u32) -> Walk {
     for index in 0..=MAX_HEADERS {
-        let length = match chain.protocol {
-            // RFC 8200 §4.1: only first.
-            HOP_BY_HOP if index == 0 => None,
-            HOP_BY_HOP => return None,
-            DESTINATION_OPTIONS | AUTHENTICATION => None,
-            ROUTING => {
-                // With segments left the true destination is not the one in the header.
-                let [segments_left] = packet.load(chain.at + 3)?;
-                if segments_left != 0 {
-                    return None;
-                }
-                None
-            }
-            FRAGMENT => {
-                let field = u16::from_be_bytes(packet.load(chain.at + 2)?);
-                if field >> 3 != 0 {
-                    chain.part = Part::Later;
-                    // The header itself must be there.
-                    return (chain.at + 8 <= end).then_some(chain);
-                }
-                if field & 1 != 0 {
-                    chain.part = Part::First;
-                }
-                Some(8)
-            }
-            _ => return Some(chain),
-        };
-        let [next, units] = packet.load(chain.at)?;
-        let length = match length {
-            Some(length) => length,
-            None if chain.protocol == AUTHENTICATION => (u32::from(units) + 2) * 4,
-            None => (u32::from(units) + 1) * 8,
-        };
-        chain.protocol = next;
-        chain.at += length;
-        if chain.at > end {
-            return None;
+        match step(packet, chain, index == 0, end) {
+            Step::Further => {}
+            Step::Arrived => return Walk::Arrived,
+            Step::Lost => return Walk::Lost,
         }
     }
-    None
+    Walk::Lost
+}
+
+/// What one header leads to.
+enum Step {
+    Further,
+    Arrived,
+    Lost,
+}
+
+#[inline(always)]
+fn step<P: Packet + ?Sized>(packet: &P, chain: &mut Chain, is_first: bool, end: u32) -> Step {
+    let length = match chain.protocol {
+        // RFC 8200 §4.1: only first.
+        HOP_BY_HOP if !is_first => return Step::Lost,
+        HOP_BY_HOP | DESTINATION_OPTIONS | AUTHENTICATION => None,
+        // With segments left the true destination is not the one in the header.
+        ROUTING => match packet.load(chain.at + 3) {
+            Some([0]) => None,
+            _ => return Step::Lost,
+        },
+        FRAGMENT => {
+            let Some(field) = packet.load(chain.at + 2).map(u16::from_be_bytes) else { return Step::Lost };
+            if field >> 3 != 0 {
+                chain.part = Part::Later;
+                // The header itself must be there.
+                return if chain.at + 8 <= end { Step::Arrived } else { Step::Lost };
+            }
+            if field & 1 != 0 {
+                chain.part = Part::First;
+            }
+            Some(8)
+        }
+        _ => return Step::Arrived,
+    };
+    let Some([next, units]) = packet.load(chain.at) else { return Step::Lost };
+    let length = match length {
+        Some(length) => length,
+        None if chain.protocol == AUTHENTICATION => (u32::from(units) + 2) * 4,
+        None => (u32::from(units) + 1) * 8,
+    };
+    chain.protocol = next;
+    chain.at += length;
+    if chain.at > end { Step::Lost } else { Step::Further }
 }

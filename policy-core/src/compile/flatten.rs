@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy_common::table::{Answer, PORT_KEY_FIXED_BITS, PortEntry, PortKey};
+use policy_common::table::{Answer, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace};
 
 use super::content::{ContentPort, Ports};
 use crate::facet::FacetId;
@@ -118,10 +118,12 @@ impl PortTable {
             for (port, bits) in prefixes(range.first, range.last) {
                 let key = PortKey {
                     prefix_len: PORT_KEY_FIXED_BITS + bits,
-                    table,
-                    protocol: range.protocol.number(),
-                    port: port.to_be_bytes(),
-                    reserved: 0,
+                    place: PortPlace {
+                        table,
+                        protocol: range.protocol.number(),
+                        port: port.to_be_bytes(),
+                        reserved: 0,
+                    },
                 };
                 entries.push((key, value));
             }

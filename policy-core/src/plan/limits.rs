@@ -100,7 +100,9 @@ fn addition(state: &TableState, write: &Write) -> Option<Table> {
             Some(family(key.addr().is_ipv4(), [Table::NetsV4, Table::NetsV6]))
         }
         Write::Rule(key, Some(_)) if !state.rules.contains_key(key) => Some(Table::Rules),
-        Write::Port(key, Some(_)) if !state.ports.get(&key.table).is_some_and(|table| table.contains_key(key)) => {
+        Write::Port(key, Some(_))
+            if !state.ports.get(&key.place.table).is_some_and(|table| table.contains_key(key)) =>
+        {
             Some(Table::Ports)
         }
         _ => None,

@@ -61,10 +61,10 @@ impl TableState {
             Write::Net(prefix, value) => set(&mut self.nets, prefix, value),
             Write::Rule(key, value) => set_hashed(&mut self.rules, key, value),
             Write::Port(key, value) => {
-                let table = self.ports.entry(key.table).or_default();
+                let table = self.ports.entry(key.place.table).or_default();
                 set(table, key, value);
                 if table.is_empty() {
-                    self.ports.remove(&key.table);
+                    self.ports.remove(&key.place.table);
                 }
             }
             Write::ClearCounters(_) => {}

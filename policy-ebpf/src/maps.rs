@@ -1,0 +1,230 @@
+//! The maps, and how the decision reads them.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    helpers::bpf_ktime_get_coarse_ns,
+    macros::btf_map,
+};
+use policy_common::{
+    family::{Family, FlowKeyOf, V4, V6},
+    reason::Reason,
+    table::{
+        Control, Endpoint, EndpointCounters, Flow, FlowState, HAS_V4, HAS_V6, Ident, Local, NetIdent, PortEntry,
+        PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+    },
+    tables::{Direction, EndpointRow, FamilyTables, Tables},
+};
+
+const GROWING: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map(name = "control")]
+static CONTROL: Array<Control, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map(name = "endpoints")]
+static ENDPOINTS: HashMap<u32, Endpoint, 1024> = HashMap::new();
+#[btf_map(name = "local_v4")]
+static LOCAL_V4: HashMap<[u8; 4], Local, 4096> = HashMap::new();
+#[btf_map(name = "local_v6")]
+static LOCAL_V6: HashMap<[u8; 16], Local, 4096> = HashMap::new();
+#[btf_map(name = "ident_v4")]
+static IDENT_V4: HashMap<[u8; 4], Ident, 1_048_576, GROWING> = HashMap::new();
+#[btf_map(name = "ident_v6")]
+static IDENT_V6: HashMap<[u8; 16], Ident, 1_048_576, GROWING> = HashMap::new();
+#[btf_map(name = "nets_v4")]
+static NETS_V4: LpmTrie<[u8; 4], NetIdent, 65_536> = LpmTrie::new();
+#[btf_map(name = "nets_v6")]
+static NETS_V6: LpmTrie<[u8; 16], NetIdent, 65_536> = LpmTrie::new();
+#[btf_map(name = "rules")]
+static RULES: HashMap<RuleKey, RuleEntry, 1_048_576, GROWING> = HashMap::new();
+#[btf_map(name = "ports")]
+static PORTS: LpmTrie<PortPlace, PortEntry, 262_144> = LpmTrie::new();
+#[btf_map(name = "flows_v4")]
+static FLOWS_V4: LruHashMap<FlowKeyOf<V4>, Flow, 131_072> = LruHashMap::new();
+#[btf_map(name = "flows_v6")]
+static FLOWS_V6: LruHashMap<FlowKeyOf<V6>, Flow, 131_072> = LruHashMap::new();
+#[btf_map(name = "counters")]
+static COUNTERS: PerCpuArray<EndpointCounters, 1024> = PerCpuArray::new();
+
+/// The maps of this object.
+pub struct Kernel;
+
+/// Reads a word that others write meanwhile with one load.
+#[inline(always)]
+fn word<T: Copy>(place: *const T) -> T {
+    const { assert!(size_of::<T>() == 8 && align_of::<T>() == 8) }
+    // SAFETY: callers pass pointers into map elements, which stay mapped while the program runs (RCU; the memory may
+    // be reused for another key, which tags tell). The type has the size and alignment of a u64 and any bytes are
+    // valid for it, as for all words of `policy_common::table`.
+    unsafe {
+        let word = place.cast::<u64>().read_volatile();
+        core::mem::transmute_copy(&word)
+    }
+}
+
+/// An element of `endpoints`, read field by field.
+#[derive(Clone, Copy)]
+pub struct Row(*const Endpoint);
+
+impl EndpointRow for Row {
+    #[inline(always)]
+    fn endpoint(&self) -> Tagged {
+        // SAFETY: a pointer from a look-up, see `word`.
+        word(unsafe { &raw const (*self.0).endpoint })
+    }
+
+    #[inline(always)]
+    fn policy(&self, slot: usize, direction: Direction) -> Tagged {
+        // SAFETY: a pointer from a look-up, see `word`; `& 1` keeps the index inside.
+        word(unsafe {
+            let policy = &raw const (*self.0).policy[slot & 1];
+            match direction {
+                Direction::FromPod => &raw const (*policy).egress,
+                Direction::ToPod => &raw const (*policy).ingress,
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn counters(&self) -> u32 {
+        // SAFETY: a pointer from a look-up; any bytes are valid.
+        unsafe { (*self.0).counters }
+    }
+
+    #[inline(always)]
+    fn v4(&self) -> Option<[u8; 4]> {
+        // SAFETY: as in `counters`.
+        let row = unsafe { &*self.0 };
+        (row.flags & HAS_V4 != 0).then_some(row.v4)
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> Option<[u8; 16]> {
+        // SAFETY: as in `counters`.
+        let row = unsafe { &*self.0 };
+        (row.flags & HAS_V6 != 0).then_some(row.v6)
+    }
+}
+
+impl Tables for Kernel {
+    type Endpoint = Row;
+
+    #[inline(always)]
+    fn commit(&self) -> u64 {
+        match CONTROL.get(0) {
+            Some(control) => word(&raw const control.commit),
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, ifindex: u32) -> Option<Row> {
+        ENDPOINTS.get_ptr(ifindex).map(Row)
+    }
+
+    #[inline(always)]
+    fn rule(&self, key: &RuleKey) -> Option<RuleEntry> {
+        // SAFETY: rows are never changed, and removed only after a grace period since anything pointed at them.
+        unsafe { RULES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn port(&self, key: &PortKey) -> Option<PortEntry> {
+        PORTS.get(&Key::new(key.prefix_len, key.place)).copied()
+    }
+
+    #[inline(always)]
+    fn now_s(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+    }
+
+    #[inline(always)]
+    fn count(&self, element: u32, direction: Direction, reason: Reason, bytes: u32) {
+        let Some(counters) = COUNTERS.get_ptr_mut(element) else { return };
+        let index = reason as usize & (REASON_SLOTS - 1);
+        // SAFETY: this CPU's own element; a program that interrupts this one may lose a count, no more.
+        unsafe {
+            let counter = match direction {
+                Direction::FromPod => &raw mut (*counters).from_pod[index],
+                Direction::ToPod => &raw mut (*counters).to_pod[index],
+            };
+            (*counter).packets += 1;
+            (*counter).bytes += u64::from(bytes);
+        }
+    }
+}
+
+macro_rules! family_tables {
+    ($family:ty, $local:ident, $ident:ident, $nets:ident, $flows:ident) => {
+        impl FamilyTables<$family> for Kernel {
+            #[inline(always)]
+            fn local(&self, address: &<$family as Family>::Addr) -> Option<Local> {
+                let local = $local.get_ptr(address)?;
+                // SAFETY: a pointer from a look-up, see `word`: the tag and the interface are one word.
+                let first: Tagged = word(local.cast());
+                let bridge = unsafe { (*local).bridge };
+                Some(Local { tag: first.tag, ifindex: first.id, bridge, reserved: 0 })
+            }
+
+            #[inline(always)]
+            fn ident(&self, address: &<$family as Family>::Addr, slot: usize) -> Option<Tagged> {
+                let ident = $ident.get_ptr(address)?;
+                // SAFETY: a pointer from a look-up, see `word`; `& 1` keeps the index inside.
+                Some(word(unsafe { &raw const (*ident).slots[slot & 1] }))
+            }
+
+            #[inline(always)]
+            fn net(&self, address: &<$family as Family>::Addr, slot: usize) -> Option<u32> {
+                let net = $nets.get(&Key::new(<$family as Family>::BITS, *address))?;
+                Some(net.slots[slot & 1])
+            }
+
+            #[inline(always)]
+            fn flow(&self, key: &FlowKeyOf<$family>) -> Option<Flow> {
+                let flow = $flows.get_ptr(key)?;
+                // SAFETY: a pointer from a look-up, see `word`.
+                let state = word(unsafe { &raw const (*flow).state });
+                let (seen_s, arrival_ifindex) = unsafe { ((*flow).seen_s, (*flow).arrival_ifindex) };
+                Some(Flow { state, seen_s, arrival_ifindex })
+            }
+
+            #[inline(always)]
+            fn insert_flow(&self, key: &FlowKeyOf<$family>, flow: &Flow) {
+                // Another CPU may have been first, and its entry stays.
+                let _kept = $flows.insert(key, flow, BPF_NOEXIST.into());
+            }
+
+            #[inline(always)]
+            fn replace_flow(&self, key: &FlowKeyOf<$family>, flow: &Flow) {
+                // A full table of one CPU makes the next packet judge again, no more.
+                let _judged_again = $flows.insert(key, flow, 0);
+            }
+
+            #[inline(always)]
+            fn store_flow_state(&self, key: &FlowKeyOf<$family>, state: FlowState) {
+                if let Some(flow) = $flows.get_ptr_mut(key) {
+                    // SAFETY: a pointer from a look-up; one store of an aligned word, which carries its key's tag, so
+                    // that a reader of another key that has the memory meanwhile does not believe it.
+                    unsafe {
+                        let word: u64 = core::mem::transmute(state);
+                        (&raw mut (*flow).state).cast::<u64>().write_volatile(word);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn store_flow_seen(&self, key: &FlowKeyOf<$family>, seen_s: u32, arrival_ifindex: u32) {
+                if let Some(flow) = $flows.get_ptr_mut(key) {
+                    // SAFETY: a pointer from a look-up; no verdict depends on these but for a look at the source.
+                    unsafe {
+                        (*flow).seen_s = seen_s;
+                        (*flow).arrival_ifindex = arrival_ifindex;
+                    }
+                }
+            }
+        }
+    };
+}
+
+family_tables!(V4, LOCAL_V4, IDENT_V4, NETS_V4, FLOWS_V4);
+family_tables!(V6, LOCAL_V6, IDENT_V6, NETS_V6, FLOWS_V6);
