@@ -23,6 +23,11 @@ pub fn found(what: &str, which: &str) {
     println!("{GREEN}✔{GREEN:#} {what:<14} {DIM}{which}{DIM:#}");
 }
 
+/// Work that ended badly.
+pub fn failed(what: &str) {
+    println!("{RED}✘{RED:#} {what}");
+}
+
 /// More about the line before or after.
 pub fn detail(what: &str) {
     println!("  {what}");

@@ -21,6 +21,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.check { check(&toolchain) } else { write(&toolchain) }
 }
 
+/// Fails if the committed object is not what the source builds.
+pub fn check_committed() -> Result<()> {
+    check(&Toolchain::ensure()?).map(|_| ())
+}
+
 fn write(toolchain: &Toolchain) -> Result<ExitCode> {
     let object = ebpf::build(toolchain, &workspace::ebpf_target(), ebpf::Lockfile::MayChange)?;
     let path = workspace::ebpf_object();

@@ -1,7 +1,9 @@
 //! The command line of `cargo xtask`: one file per command.
 
 mod build_ebpf;
+mod ci;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,10 @@ enum Command {
     Setup(setup::Options),
     /// Rebuild the committed object with the kernel programs.
     BuildEbpf(build_ebpf::Options),
+    /// Run the tests of every tier that this machine can run.
+    Test,
+    /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
+    Ci,
 }
 
 impl Cli {
@@ -30,6 +36,8 @@ impl Cli {
         match self.command {
             Command::Setup(options) => setup::run(&options),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
+            Command::Test => test::run(),
+            Command::Ci => ci::run(),
         }
     }
 }

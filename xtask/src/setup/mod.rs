@@ -4,6 +4,7 @@ mod apt;
 mod apt_sources;
 mod bpf_linker;
 mod cache;
+pub mod cargo_deny;
 pub mod packages;
 mod rust_src;
 mod rustc;
