@@ -9,3 +9,5 @@ pub mod parse;
 pub mod reason;
 pub mod table;
 pub mod tables;
+#[cfg(feature = "user")]
+mod user;

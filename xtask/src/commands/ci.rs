@@ -37,8 +37,8 @@ fn deny() -> Result<()> {
     );
     for manifest in [workspace::root().join("Cargo.toml"), workspace::ebpf_crate().join("Cargo.toml")] {
         let mut check = Command::new(&cargo_deny);
-        check.arg("--manifest-path").arg(&manifest).args(["--log-level", "error", "check", "--config"]);
-        check.arg(workspace::root().join("deny.toml")).args(["bans", "licenses", "sources"]);
+        check.arg("--manifest-path").arg(&manifest).args(["--log-level", "error", "--config"]);
+        check.arg(workspace::root().join("deny.toml")).args(["check", "bans", "licenses", "sources"]);
         process::run(check.current_dir(workspace::root()))
             .with_context(|| format!("the dependencies of {} are not as deny.toml wants them", manifest.display()))?;
     }

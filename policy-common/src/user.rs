@@ -1,0 +1,35 @@
+//! The table types as aya moves them between the host and the kernel.
+
+use aya::Pod;
+
+use crate::table::{
+    Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, PortEntry, PortPlace, RuleEntry,
+    RuleKey,
+};
+
+macro_rules! pod {
+    ($($table_type:ty),* $(,)?) => {
+        $(
+            // SAFETY: `repr(C)`, made of integers, arrays of them and fieldless `repr(u32)` enums, without padding
+            // (sizes are asserted in `table`). An enum's other values never stand in a map: only an agent of the same
+            // `ABI_VERSION` writes it.
+            unsafe impl Pod for $table_type {}
+        )*
+    };
+}
+
+pod!(
+    Control,
+    Endpoint,
+    EndpointCounters,
+    Flow,
+    FlowKey<[u8; 4]>,
+    FlowKey<[u8; 16]>,
+    Ident,
+    Local,
+    NetIdent,
+    PortEntry,
+    PortPlace,
+    RuleEntry,
+    RuleKey,
+);
