@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement};
 use policy_core::judge::End;
 use policy_core::model::{Issue, Level};
@@ -54,7 +54,7 @@ impl Table {
         let Self { rows, allowed, denied, unexpected, errors } = self;
         let mut table = comfy_table::Table::new();
         table
-            .load_preset(UTF8_HORIZONTAL_ONLY)
+            .load_preset(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(["FROM", "TO", "PORT", "VERDICT", "EGRESS", "INGRESS"]);
         table.add_rows(rows);

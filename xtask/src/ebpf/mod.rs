@@ -29,8 +29,7 @@ pub enum Lockfile {
 /// Builds the programs in the given target directory and gives the object without its DWARF.
 pub fn build(toolchain: &Toolchain, target: &Path, lockfile: Lockfile) -> Result<Vec<u8>> {
     report::step("building the kernel programs (with core, 30–60 seconds from empty)");
-    let mut cargo = cargo(toolchain, target)?;
-    cargo.args(["build", "--release"]);
+    let mut cargo = cargo(toolchain, target, "build")?;
     if lockfile == Lockfile::Fixed {
         cargo.arg("--locked");
     }
@@ -42,12 +41,12 @@ pub fn build(toolchain: &Toolchain, target: &Path, lockfile: Lockfile) -> Result
 
 /// Clippy, warnings denied.
 pub fn clippy(toolchain: &Toolchain) -> Result<()> {
-    let mut cargo = cargo(toolchain, &workspace::ebpf_target())?;
-    process::run(cargo.args(["clippy", "--release", "--locked", "--", "-D", "warnings"]))
+    let mut cargo = cargo(toolchain, &workspace::ebpf_target(), "clippy")?;
+    process::run(cargo.args(["--locked", "--", "-D", "warnings"]))
 }
 
 /// A cargo for the BPF target: nothing of the caller's environment changes what it builds.
-fn cargo(toolchain: &Toolchain, target: &Path) -> Result<Command> {
+fn cargo(toolchain: &Toolchain, target: &Path, subcommand: &str) -> Result<Command> {
     let mut cargo = process::cargo();
     for (name, _) in std::env::vars_os() {
         if changes_the_build(&name.to_string_lossy()) {
@@ -65,7 +64,8 @@ fn cargo(toolchain: &Toolchain, target: &Path) -> Result<Command> {
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", &toolchain.core_source)
         .env("RUSTC_WRAPPER", std::env::current_exe().context("find this program")?)
         .env(rustc_wrapper::MARK, "1")
-        .args(["--config", &format!("build.target={TARGET:?}"), "-Zbuild-std=core"]);
+        // Behind the subcommand: one that is a program of its own is not told what stands before it.
+        .args([subcommand, "--release", "--target", TARGET, "-Zbuild-std=core"]);
     Ok(cargo)
 }
 
