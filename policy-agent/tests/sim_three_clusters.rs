@@ -1,0 +1,73 @@
+//! The example ClusterSet decides as its probes expect, table and oracle alike; errors and differences set exit codes.
+
+use std::path::{Path, PathBuf};
+
+use policy_agent::cluster_set::ClusterSet;
+use policy_agent::simulate::{Input, Output, Probes, Summary, run};
+use policy_agent::sources::files;
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/three-clusters")
+}
+
+fn input() -> Input {
+    let cluster_set =
+        ClusterSet::load(&example().join("clusterset.yaml")).expect("the example can be read").cluster_set;
+    let batch = files::load(&cluster_set).expect("its directories too");
+    let local = cluster_set.local.clone().expect("it names the local cluster");
+    Input { config: cluster_set.config(&local), events: batch.events, issues: batch.issues }
+}
+
+/// Runs probes given as lines; returns what is printed, what is complained of, and the summary.
+fn simulate(lines: &str) -> (String, String, Summary) {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), lines).expect("write the probes");
+    let (mut out, mut complaints) = (Vec::new(), Vec::new());
+    let probes = Probes::File(file.path().to_owned());
+    let summary = run(&input(), &probes, Output::Json, true, &mut out, &mut complaints).expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (text(out), text(complaints), summary)
+}
+
+#[test]
+fn every_probe_of_the_example_comes_out_as_expected() {
+    let lines = std::fs::read_to_string(example().join("probes.jsonl")).expect("the probes");
+    let (out, complaints, summary) = simulate(&lines);
+    assert_eq!((summary, complaints.as_str()), (Summary::default(), ""));
+    assert_eq!(out.lines().count(), lines.lines().count() + 1);
+    assert_eq!(out.lines().last(), Some(r#"{"issues":[]}"#));
+}
+
+#[test]
+fn a_probe_comes_back_with_its_own_fields_verbatim() {
+    let probe = r#"{"from":"cluster-a/ops/prom-0","to":"cluster-a/shop/web-1","protocol":"TCP","port":8080,"note":{"n":1.50,"big":123456789012345678901234567890}}"#;
+    let (out, _, summary) = simulate(probe);
+    assert_eq!(summary.exit_code(), 0);
+    let first = out.lines().next().expect("a line");
+    assert!(first.starts_with(&probe[..probe.len() - 1]), "{first}");
+    assert!(first.contains(r#""verdict":"allow""#), "{first}");
+}
+
+#[test]
+fn a_wrong_expectation_is_exit_code_1() {
+    let probe =
+        r#"{"from":"cluster-a/ops/prom-0","to":"cluster-c/db/pg-0","protocol":"TCP","port":5432,"expect":"allow"}"#;
+    assert_eq!(simulate(probe).2.exit_code(), 1);
+}
+
+#[test]
+fn what_cannot_be_judged_says_why_and_is_exit_code_2() {
+    let cases = [
+        (r#"{"from":"cluster-x/a/b","to":"10.1.0.1","protocol":"TCP","port":1}"#, "cluster-x is no member"),
+        (r#"{"from":"cluster-a/a/b","to":"10.1.0.1","protocol":"TCP","port":1}"#, "cluster-a/a/b is not known"),
+        (r#"{"from":"10.1.0.1","to":"fd00:1::2","protocol":"TCP","port":1}"#, "no common address family"),
+        (r#"{"from":"10.1.0.1","to":"10.1.0.2","protocol":"TCP"}"#, "needs a port"),
+        (r#"{"from":"10.1.0.1","to":"10.1.0.2","protocol":"GRE"}"#, "protocol is not TCP, UDP, SCTP or ICMP"),
+        (r#"{"from":"10.1.0.1","protocol":"ICMP"}"#, "to is missing"),
+    ];
+    for (probe, why) in cases {
+        let (out, _, summary) = simulate(probe);
+        assert!(out.contains("\"error\":") && out.contains(why), "{probe}: {out}");
+        assert_eq!(summary.exit_code(), 2, "{probe}");
+    }
+}
