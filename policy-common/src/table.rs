@@ -108,7 +108,7 @@ pub struct Ident {
 ///
 /// It carries no tag: a program cannot tell which prefix matched. It needs none either, since elements of a trie are
 /// reused only after a grace period (kernel/bpf/lpm_trie.c, `bpf_mem_cache_free_rcu`; `kfree_rcu` before 6.13), and a
-/// plan that adds prefixes after others were deleted begins with one.
+/// plan that deletes prefixes ends with one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetIdent {

@@ -165,9 +165,15 @@ impl Node {
         } else {
             &dirty
         };
-        let plan = goal.plan(&self.tables, places, &self.limits);
-        match &plan {
-            Ok(_) => self.unsettled = false,
+        let mut plan = goal.plan(&self.tables, places, &self.limits);
+        match &mut plan {
+            Ok(plan) => {
+                // Whoever was cut off may just have deleted what this plan adds.
+                if self.unsettled && !plan.is_empty() {
+                    plan.steps.insert(0, Step::Grace);
+                }
+                self.unsettled = false;
+            }
             Err(_) => self.compiler.put_back(dirty),
         }
         plan

@@ -244,8 +244,11 @@ impl Builder<'_> {
             steps.push(Step::Flip(self.now.commit + 1));
         }
         if !self.sweep.is_empty() {
+            // Elements of a trie carry no tag: before the next plan adds one, nobody may still read a deleted one.
+            let deletes_prefix = self.sweep.iter().any(|write| matches!(write, Write::Net(_, None)));
             steps.push(Step::Grace);
             steps.extend(self.sweep.into_iter().map(Step::Write));
+            steps.extend(deletes_prefix.then_some(Step::Grace));
         }
         Plan { steps }
     }
