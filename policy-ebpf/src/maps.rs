@@ -160,8 +160,9 @@ macro_rules! family_tables {
             #[inline(always)]
             fn local(&self, address: &<$family as Family>::Addr) -> Option<Local> {
                 let local = $local.get_ptr(address)?;
-                // SAFETY: a pointer from a look-up, see `word`: the tag and the interface are one word.
+                // The tag and the interface are one word.
                 let first: Tagged = word(local.cast());
+                // SAFETY: a pointer from a look-up, see `word`.
                 let bridge = unsafe { (*local).bridge };
                 Some(Local { tag: first.tag, ifindex: first.id, bridge, reserved: 0 })
             }
@@ -184,6 +185,7 @@ macro_rules! family_tables {
                 let flow = $flows.get_ptr(key)?;
                 // SAFETY: a pointer from a look-up, see `word`.
                 let state = word(unsafe { &raw const (*flow).state });
+                // SAFETY: as above; no verdict depends on these but for a look at the source.
                 let (seen_s, arrival_ifindex) = unsafe { ((*flow).seen_s, (*flow).arrival_ifindex) };
                 Some(Flow { state, seen_s, arrival_ifindex })
             }
