@@ -8,7 +8,7 @@ use proptest::sample::Index;
 
 use super::strategies::{
     AddressSeed, address_seeds, cluster_labels, configs, container_ports, lifecycles, namespace_labels,
-    namespace_objects, node_objects, pod_labels, pod_objects, policy_objects, rules, scopes,
+    namespace_objects, node_objects, pod_labels, pod_objects, policy_objects, rules, scopes, worlds,
 };
 use crate::model::{
     ClusterConfig, ClusterId, ClusterLabels, ContainerPort, Event, Labels, Lifecycle, Pod, Rule, Scope, Text,
@@ -19,7 +19,7 @@ use crate::world::World;
 /// What happened, batch by batch; a batch is one step.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EventSequence {
-    /// The first begins with the configuration.
+    /// In order. Mostly the first begins with the configuration.
     pub batches: Vec<Vec<Event>>,
 }
 
@@ -40,28 +40,38 @@ impl EventSequence {
     }
 }
 
-/// A history of up to `steps` events after the configuration, in batches of a few.
+/// A history: a listing of a world, whole or batch by batch, and then up to `steps` changes. Now and then the
+/// configuration comes last, and nothing before it was heard.
 pub fn event_sequences(steps: usize) -> impl Strategy<Value = EventSequence> {
-    let first = prop_oneof![9 => Just(false), 1 => Just(true)];
-    (configs(), first, vec((step(), prop::bool::weighted(0.4)), 0..=steps)).prop_map(|(config, late, steps)| {
+    let listing = prop_oneof![12 => Just(Listing::Whole), 12 => Just(Listing::Halved), 1 => Just(Listing::TooEarly)];
+    (worlds(), listing, vec((step(), prop::bool::weighted(0.4)), 0..=steps)).prop_map(|(world, listing, steps)| {
         let mut history = History::default();
-        if !late {
-            history.say(Event::Configured(config.clone()));
+        let mut events = world.events();
+        let later = match listing {
+            Listing::Whole => Vec::new(),
+            Listing::Halved => events.split_off(events.len() / 2),
+            Listing::TooEarly => vec![events.remove(0)],
+        };
+        for half in [events, later] {
+            half.into_iter().for_each(|event| history.say(event));
+            history.end_batch();
         }
         for (step, ends_batch) in steps {
-            for event in history.resolve(step) {
-                history.say(event);
-            }
+            history.resolve(step).into_iter().for_each(|event| history.say(event));
             if ends_batch {
                 history.end_batch();
             }
         }
-        if late {
-            history.say(Event::Configured(config));
-        }
         history.end_batch();
         EventSequence { batches: history.batches }
     })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Listing {
+    Whole,
+    Halved,
+    TooEarly,
 }
 
 /// One step before it is known what there is to change.
@@ -117,7 +127,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (index(), vec(rules(), 0..3)).prop_map(|(index, rules)| Step::ChangePolicy(index, rules)),
         1 => index().prop_map(Step::DeletePolicy),
         1 => index().prop_map(Step::DeleteNode),
-        2 => config_changes().prop_map(Step::Reconfigure),
+        1 => config_changes().prop_map(Step::Reconfigure),
     ]
 }
 

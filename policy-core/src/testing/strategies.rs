@@ -191,7 +191,7 @@ pub(super) fn address_seeds() -> impl Strategy<Value = AddressSeed> {
         1 => Just(AddressPlace::Node),
     ];
     let families = prop_oneof![6 => Just((true, false)), 4 => Just((true, true)), 2 => Just((false, true)), 1 => Just((false, false))];
-    (families, prop::bool::weighted(0.2), place, 1..5_u8).prop_map(|((v4, v6), v6_first, place, host)| AddressSeed {
+    (families, prop::bool::weighted(0.2), place, 1..4_u8).prop_map(|((v4, v6), v6_first, place, host)| AddressSeed {
         v4,
         v6,
         v6_first,
@@ -349,7 +349,7 @@ pub fn protocols() -> impl Strategy<Value = Protocol> {
 
 /// A world with up to a dozen pods.
 pub fn worlds() -> impl Strategy<Value = World> {
-    let objects = (vec(namespace_objects(), 0..8), vec(node_objects(), 0..4), vec(pod_objects(), 0..12));
+    let objects = (vec(namespace_objects(), 0..10), vec(node_objects(), 0..4), vec(pod_objects(), 0..14));
     (configs(), objects, vec(policy_objects(), 0..7)).prop_map(|(config, (namespaces, nodes, pods), policies)| {
         let mut world = World::default();
         world.apply(&Event::Configured(config));
