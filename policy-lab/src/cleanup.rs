@@ -18,8 +18,9 @@ use signal_hook::iterator::Signals;
 use crate::error::{Error, Result};
 use crate::netns;
 
-/// Where labs keep their files: sockets, manifests, logs, bpffs.
-pub(crate) const LABS_DIR: &str = "/run/crosswall-lab";
+/// Where each lab has a directory for its files: sockets, manifests, logs, bpffs. They
+/// share no directory of their own, which one lab would remove while another begins.
+pub(crate) const LABS_DIR: &str = "/run";
 
 /// One lab of one process: the common prefix of the names of everything it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,8 +158,6 @@ fn sweep_where(wanted: impl Fn(RunId) -> bool) {
         let _ = umount2(&bpffs_of(&directory), MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&directory);
     }
-    // Succeeds only when it is empty, that is for the last lab on the machine.
-    let _ = fs::remove_dir(LABS_DIR);
 }
 
 /// The mount point of a lab's own bpffs.

@@ -29,6 +29,7 @@ mod error;
 mod host;
 mod ip;
 mod lab;
+mod links;
 mod manifests;
 mod netns;
 mod preflight;

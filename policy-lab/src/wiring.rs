@@ -66,6 +66,11 @@ impl Batches {
         &mut self.batches[index].1
     }
 
+    /// The namespaces that have a batch.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<NetNs>> {
+        self.batches.iter().map(|(namespace, _)| namespace)
+    }
+
     /// Runs them, a few at a time.
     pub(crate) fn run(&self) -> Result<()> {
         in_parallel(&self.batches, |(namespace, batch)| batch.run(namespace))

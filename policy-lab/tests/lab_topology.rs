@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Stdio;
@@ -9,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use policy_lab::traffic::packet::{Between, SctpChunk};
 use policy_lab::traffic::probe::{Denial, Outcome, Probe, Timing};
-use policy_lab::{
-    ClusterSpec, Family, Lab, LabBuilder, NamespaceSpec, NodeSpec, PodSpec, PortProtocol, RunId, Wiring, can_run,
-};
+use policy_lab::traffic::prober::Flow;
+use policy_lab::{ClusterSpec, Family, Lab, LabBuilder, NamespaceSpec, NodeSpec, PodSpec, PortProtocol, Wiring};
+use support::{runs_here, traces};
+
+/// All is allowed here, so a round ends with the last answer; only a busy machine needs so long.
+const PATIENT: Timing = Timing { timeout: Duration::from_secs(4), attempts: 4 };
 
 /// Three clusters, four nodes, twelve pods.
 fn three_clusters(wiring: Wiring) -> LabBuilder {
@@ -35,33 +40,9 @@ fn three_clusters(wiring: Wiring) -> LabBuilder {
         .outside_host("world")
 }
 
-/// Whether labs can run here; says why not, in one line.
-fn runs_here(test: &str) -> bool {
-    match can_run() {
-        Ok(()) => true,
-        Err(missing) => {
-            eprintln!("skipped {test}: {missing}");
-            false
-        }
-    }
-}
-
 fn denied(lab: &Lab, probes: &[Probe]) -> Vec<String> {
-    let matrix = lab.probe(probes, Timing::default()).unwrap();
+    let matrix = lab.probe(probes, PATIENT).unwrap();
     matrix.mismatches(|_| true).iter().map(ToString::to_string).collect()
-}
-
-fn traces(run: RunId) -> Vec<String> {
-    let prefix = run.to_string();
-    let mut found: Vec<String> = ["/run/netns", "/run/crosswall-lab"]
-        .into_iter()
-        .flat_map(|directory| fs::read_dir(directory).into_iter().flatten())
-        .map(|entry| entry.unwrap().path().display().to_string())
-        .filter(|path| path.contains(&prefix))
-        .collect();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    found.extend(mounts.lines().filter(|line| line.contains(&prefix)).map(String::from));
-    found
 }
 
 fn everything_reaches_everything(wiring: Wiring) {
@@ -72,7 +53,7 @@ fn everything_reaches_everything(wiring: Wiring) {
     // 12 × 11 pairs, 2 families, TCP, UDP, ICMP.
     assert_eq!(probes.len(), 12 * 11 * 2 * 3);
     let start = Instant::now();
-    let matrix = lab.matrix(Timing::default()).unwrap();
+    let matrix = lab.matrix(PATIENT).unwrap();
     eprintln!("{wiring:?}: built in {built:?}, {} probes in {:?}", probes.len(), start.elapsed());
     assert_eq!(matrix.mismatches(|_| true), vec![], "\n{matrix}");
     let run = lab.run_id();
@@ -206,6 +187,35 @@ fn injected_frames_are_seen_where_they_arrive_and_only_there() {
             }
         }
     }
+}
+
+#[test]
+fn a_prober_counts_what_arrives_and_what_does_not() {
+    if !runs_here("prober") {
+        return;
+    }
+    let mut lab = three_clusters(Wiring::Bridge).build().unwrap();
+    let (from, near, far) = ("cluster-a/shop/web-1", "cluster-a/shop/web-2", "cluster-b/db/pg-0");
+    let flows = [
+        Flow::steady(from, near, 53),
+        Flow::fresh(from, near, 53).v6(),
+        Flow::fresh(far, from, 53),
+        Flow::steady(from, "cluster-c/db/pg-0", 53),
+    ];
+    let prober = lab.probe_continuously(&flows, Duration::from_millis(1)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    lab.remove_pod("cluster-c/db/pg-0").unwrap();
+    let removed = prober.elapsed();
+    std::thread::sleep(Duration::from_millis(300));
+    let reports = prober.stop();
+    for report in &reports[..3] {
+        let all = report.sent;
+        assert!(all > 100, "{report:?}");
+        assert_eq!((report.arrived, report.echoed), (all, all), "{report:?}");
+    }
+    let cut = &reports[3];
+    assert!(cut.arrived > 50 && cut.lost() > 50, "{cut:?}");
+    assert!(cut.last_arrival.unwrap() <= removed, "{cut:?} {removed:?}");
 }
 
 #[test]

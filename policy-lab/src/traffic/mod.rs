@@ -4,6 +4,7 @@ pub mod echo;
 pub mod matrix;
 pub mod packet;
 pub mod probe;
+pub mod prober;
 pub mod sniffer;
 pub mod stream;
 

@@ -53,11 +53,16 @@ impl Sniffer {
     /// The next frame that has arrived, with its Ethernet header, without waiting.
     pub fn try_next(&self) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; 65536];
-        match (&self.socket).read(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                Ok(Some(buffer))
-            }
+        Ok(self.read(&mut buffer)?.map(|length| {
+            buffer.truncate(length);
+            buffer
+        }))
+    }
+
+    /// Reads the next frame into `buffer` and returns its length, without waiting.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        match (&self.socket).read(buffer) {
+            Ok(length) => Ok(Some(length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(Error::io("cannot read a frame")(error)),
         }
