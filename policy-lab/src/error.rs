@@ -54,7 +54,7 @@ pub enum Error {
         family: &'static str,
     },
     /// Something did not become true in time.
-    #[error("{what} did not happen within {within_ms} ms{detail}")]
+    #[error("waited {within_ms} ms in vain for {what}{detail}")]
     Timeout {
         /// What was waited for.
         what: String,
