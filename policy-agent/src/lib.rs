@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cluster_set;
 pub mod convert;
+pub mod datapath;
 pub mod document;
 pub mod simulate;
 pub mod sources;

@@ -3,8 +3,8 @@
 use aya::Pod;
 
 use crate::table::{
-    Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, PortEntry, PortPlace, RuleEntry,
-    RuleKey,
+    Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey, PortPlace,
+    RuleEntry, RuleKey,
 };
 
 macro_rules! pod {
@@ -28,7 +28,10 @@ pod!(
     Ident,
     Local,
     NetIdent,
+    NetKey<[u8; 4]>,
+    NetKey<[u8; 16]>,
     PortEntry,
+    PortKey,
     PortPlace,
     RuleEntry,
     RuleKey,

@@ -1,0 +1,135 @@
+//! Sweeping connections that nobody has used for long.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use aya::Pod;
+use policy_common::family::{FlowKeyOf, V4, V6};
+use policy_common::table::{Flow, FlowKey, flow_flag};
+
+use super::error::DatapathError;
+use super::pins::Pins;
+use super::tables::{Table, Tables};
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
+
+/// The tables of connections, which the programs write.
+#[derive(Debug)]
+pub(super) struct Flows {
+    v4: Table<FlowKeyOf<V4>, Flow>,
+    v6: Table<FlowKeyOf<V6>, Flow>,
+}
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many connections stay.
+    pub kept: usize,
+    /// How many were removed.
+    pub removed: usize,
+}
+
+/// For how many seconds a connection is remembered without a packet: as long as the kernel's own connection tracking
+/// does (nf_conntrack_proto_*.c), so that no connection that passes a NAT ends here first.
+fn timeout_s(protocol: u8, flags: u16) -> u32 {
+    match protocol {
+        TCP if flags & flow_flag::CLOSING != 0 => 120,
+        TCP => 5 * 24 * 60 * 60,
+        UDP => 180,
+        ICMP | ICMPV6 => 60,
+        SCTP => 210,
+        _ => 600,
+    }
+}
+
+/// Whether a connection can be forgotten.
+fn is_over<A>(key: &FlowKey<A>, flow: &Flow, now_s: u32, endpoints: &BTreeSet<u32>) -> bool {
+    // A packet may have come since the clock was read.
+    let idle_s = now_s.saturating_sub(flow.seen_s);
+    !endpoints.contains(&key.endpoint) || idle_s > timeout_s(key.protocol, flow.state.flags)
+}
+
+impl Flows {
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        Ok(Self { v4: Table::open(pins, "flows_v4")?, v6: Table::open(pins, "flows_v6")? })
+    }
+
+    /// Removes connections that are over, and those of endpoints that are gone. A connection of which a packet comes at
+    /// that very moment is judged again, as after an eviction.
+    pub(super) fn sweep(&self, tables: &Tables, now_s: u32) -> Result<Swept, DatapathError> {
+        let endpoints = tables.endpoint_ids()?;
+        let v4 = sweep(&self.v4, now_s, &endpoints)?;
+        let v6 = sweep(&self.v6, now_s, &endpoints)?;
+        Ok(Swept { kept: v4.kept + v6.kept, removed: v4.removed + v6.removed })
+    }
+}
+
+fn sweep<A>(table: &Table<FlowKey<A>, Flow>, now_s: u32, endpoints: &BTreeSet<u32>) -> Result<Swept, DatapathError>
+where
+    A: Copy + Debug,
+    FlowKey<A>: Pod,
+{
+    let mut swept = Swept::default();
+    let mut over = Vec::new();
+    table.read_batches(|keys, flows| {
+        let elements = keys.iter().zip(flows);
+        over.extend(elements.filter(|(key, flow)| is_over(key, flow, now_s, endpoints)).map(|(key, _)| *key));
+        swept.kept += keys.len();
+    })?;
+    swept.kept -= over.len();
+    swept.removed = over.len();
+    // Others may have been faster: the table itself evicts.
+    table.delete(&over).map_err(|(_, source)| DatapathError::Table {
+        operation: "delete from".to_owned(),
+        table: table.name(),
+        source,
+    })?;
+    Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_common::table::FlowState;
+
+    use super::*;
+
+    fn is_over_after(protocol: u8, flags: u16, idle_s: u32) -> bool {
+        let key = FlowKey { endpoint: 1, peer: [10, 0, 0, 1], own_port: 1, peer_port: 2, protocol, reserved: [0; 3] };
+        let flow = Flow { state: FlowState { flags, ..FlowState::default() }, seen_s: 1000, arrival_ifindex: 0 };
+        is_over(&key, &flow, 1000 + idle_s, &BTreeSet::from([1]))
+    }
+
+    #[test]
+    fn connections_are_forgotten_when_their_protocol_would() {
+        let cases = [
+            ("a TCP connection lives for days", TCP, 0, 5 * 24 * 60 * 60),
+            ("one that is closing soon goes", TCP, flow_flag::CLOSING, 120),
+            ("UDP", UDP, 0, 180),
+            ("ICMP", ICMP, 0, 60),
+            ("ICMPv6", ICMPV6, 0, 60),
+            ("SCTP", SCTP, 0, 210),
+            ("GRE", 47, 0, 600),
+        ];
+        for (what, protocol, flags, timeout_s) in cases {
+            assert!(!is_over_after(protocol, flags, timeout_s), "{what} is kept");
+            assert!(is_over_after(protocol, flags, timeout_s + 1), "{what} is over");
+        }
+    }
+
+    #[test]
+    fn a_flow_that_was_seen_after_the_clock_was_read_is_kept() {
+        let key = FlowKey { endpoint: 1, peer: [0; 4], own_port: 0, peer_port: 0, protocol: ICMP, reserved: [0; 3] };
+        let flow = Flow { seen_s: 1001, ..Flow::default() };
+        assert!(!is_over(&key, &flow, 1000, &BTreeSet::from([1])));
+    }
+
+    #[test]
+    fn flows_of_an_endpoint_that_is_gone_are_over() {
+        let key = FlowKey { endpoint: 2, peer: [0; 4], own_port: 0, peer_port: 0, protocol: TCP, reserved: [0; 3] };
+        assert!(is_over(&key, &Flow::default(), 0, &BTreeSet::from([1])));
+    }
+}

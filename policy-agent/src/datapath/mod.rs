@@ -1,0 +1,149 @@
+//! The kernel's side of enforcement: tables, programs and links, by file descriptor; carries out plans and chooses nothing.
+//!
+//! Everything is pinned, so the agent's exit changes nothing. [`Datapath::open`] takes over what is pinned and reads the
+//! tables back: a restart begins with what is observed.
+
+mod capacities;
+mod error;
+mod flows;
+mod links;
+mod load;
+mod pins;
+mod sys;
+mod tables;
+mod uninstall;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use policy_common::table::{ABI_VERSION, EndpointCounters};
+use policy_core::plan::{Limits, Plan, Step, TableState};
+
+pub use capacities::Capacities;
+pub use error::{DatapathError, Misfit};
+pub use flows::Swept;
+pub use uninstall::{Removed, uninstall};
+
+use flows::Flows;
+use links::Links;
+use load::{OBJECT, Program};
+use pins::{Leftovers, Pins, Shape};
+use tables::Tables;
+
+/// The tables, programs and links of this node.
+///
+/// Interfaces are those of the network namespace of the calling thread.
+pub struct Datapath {
+    tables: Tables,
+    flows: Flows,
+    programs: [Program; 2],
+    links: Links,
+    limits: Limits,
+}
+
+impl fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tables: _, flows: _, programs, links, limits } = self;
+        f.debug_struct("Datapath")
+            .field("programs", programs)
+            .field("links", links)
+            .field("limits", limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Datapath {
+    /// Takes over what an earlier run pinned below `bpffs`, or begins anew; returns what the tables hold.
+    ///
+    /// Links of an earlier run have this version's programs from then on, exchanged atomically, on the same tables: no
+    /// packet passes unjudged, and no verdict changes.
+    ///
+    /// # Errors
+    ///
+    /// If tables that are pinned were made by another version or with other capacities; nothing is changed then.
+    pub fn open(bpffs: &Path, capacities: &Capacities) -> Result<(Self, TableState), DatapathError> {
+        let shapes = Shape::of_object(OBJECT, capacities)?;
+        let pins = Pins::below(bpffs)?;
+        let leftovers = pins.examine(&shapes)?;
+        pins.make_directories()?;
+        let opened = Self::load(&pins, capacities, &shapes);
+        if opened.is_err() && leftovers == Leftovers::None {
+            // The failure that matters is the first one.
+            let _or_left_for_the_next_run = uninstall(bpffs);
+        }
+        opened
+    }
+
+    fn load(
+        pins: &Pins,
+        capacities: &Capacities,
+        shapes: &BTreeMap<String, Shape>,
+    ) -> Result<(Self, TableState), DatapathError> {
+        let programs = load::load(pins, shapes)?;
+        let tables = Tables::open(pins)?;
+        let flows = Flows::open(pins)?;
+        let state = tables.read()?;
+        tables.control().set_abi(ABI_VERSION);
+        let links = Links::take_over(pins, &programs)?;
+        Ok((Self { tables, flows, programs, links, limits: capacities.limits() }, state))
+    }
+
+    /// How much the tables hold.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Carries out a plan's steps in order, telling each that is done.
+    ///
+    /// # Errors
+    ///
+    /// Ends at the first step that fails; steps that were told are done, the others are not.
+    pub fn execute(&mut self, plan: &Plan, done: impl FnMut(&Step)) -> Result<(), DatapathError> {
+        self.tables.execute(&plan.steps, done)
+    }
+
+    /// Puts the programs on an interface, in front of others, and pins the links; what is there already stays, whatever
+    /// the interface was called before.
+    ///
+    /// Packets of an interface that `endpoints` does not have are dropped: the plan that brings it comes first.
+    ///
+    /// # Errors
+    ///
+    /// If the interface is gone, or the kernel has no tcx (Linux 6.6) for it.
+    pub fn attach(&mut self, ifindex: u32, name: &str) -> Result<(), DatapathError> {
+        self.links.attach(ifindex, name, &self.programs)
+    }
+
+    /// Takes the programs off an interface: from then on everything passes there.
+    pub fn detach(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        self.links.detach(ifindex)
+    }
+
+    /// The interfaces that have the programs.
+    pub fn attached(&self) -> impl Iterator<Item = u32> {
+        self.links.interfaces()
+    }
+
+    /// Removes the pins of links whose interfaces are gone; returns how many.
+    pub fn prune(&mut self) -> Result<usize, DatapathError> {
+        self.links.prune()
+    }
+
+    /// What happened to the packets of the endpoint with this element of `counters`, over all CPUs.
+    pub fn counters(&self, element: u32) -> Result<Box<EndpointCounters>, DatapathError> {
+        self.tables.counters(element)
+    }
+
+    /// Removes connections that nobody has used for long, and those of endpoints that are gone.
+    pub fn sweep_flows(&mut self) -> Result<Swept, DatapathError> {
+        let now_s = sys::coarse_seconds();
+        let now_s = now_s.map_err(|source| DatapathError::System { operation: "read the clock", source })?;
+        self.flows.sweep(&self.tables, now_s)
+    }
+
+    /// Reads the tables once more.
+    pub fn read(&self) -> Result<TableState, DatapathError> {
+        self.tables.read()
+    }
+}

@@ -1,0 +1,197 @@
+//! Where maps, programs and links are pinned, and whether what an earlier run left there can be used again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapInfo;
+use policy_common::table::ABI_VERSION;
+
+use super::capacities::Capacities;
+use super::error::{DatapathError, Misfit};
+use super::sys::{self, ControlPage};
+
+/// The directory of all pins, below the BPF file system.
+const DIRECTORY: &str = "crosswall";
+/// The directory of links, below that.
+const LINKS: &str = "links";
+/// The directory of programs, below that.
+const PROGRAMS: &str = "programs";
+
+/// Where everything is pinned.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+}
+
+/// A map as the embedded object has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+}
+
+/// What an earlier run left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftovers {
+    /// Nothing that counts.
+    None,
+    /// All maps, as this version needs them.
+    Usable,
+}
+
+impl Pins {
+    /// Below the BPF file system at `bpffs`, which must be one: elsewhere pins cannot be, and in a private mount they
+    /// would vanish with the process, and the programs with them. So it is not mounted here.
+    pub(super) fn below(bpffs: &Path) -> Result<Self, DatapathError> {
+        match sys::is_bpffs(bpffs) {
+            Ok(true) => Ok(Self { root: bpffs.join(DIRECTORY) }),
+            Ok(false) => Err(DatapathError::NoBpffs { path: bpffs.to_owned() }),
+            Err(source) => Err(DatapathError::Bpffs { path: bpffs.to_owned(), source }),
+        }
+    }
+
+    /// The directory of everything.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of links.
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join(LINKS)
+    }
+
+    /// The directory of programs.
+    pub(super) fn programs(&self) -> PathBuf {
+        self.root.join(PROGRAMS)
+    }
+
+    /// The pin of a map.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Opens a pinned map.
+    pub(super) fn open_map(&self, name: &'static str) -> Result<OwnedFd, DatapathError> {
+        sys::open_pin(&self.map(name)).map_err(|source| {
+            DatapathError::unless_forbidden(source, format!("open table {name}"), |source| DatapathError::Table {
+                operation: "open".to_owned(),
+                table: name,
+                source,
+            })
+        })
+    }
+
+    /// Makes the directories.
+    pub(super) fn make_directories(&self) -> Result<(), DatapathError> {
+        for path in [self.root.clone(), self.links(), self.programs()] {
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    let operation = format!("make the directory {}", path.display());
+                    return Err(DatapathError::unless_forbidden(error, operation, |source| DatapathError::Pin {
+                        operation: "make the directory",
+                        path,
+                        source,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is pinned; removes the beginnings of a first run that was cut off.
+    pub(super) fn examine(&self, shapes: &BTreeMap<String, Shape>) -> Result<Leftovers, DatapathError> {
+        if self.abi()? == 0 {
+            // `control` says its version last of all, so nobody was ever judged by these.
+            for name in shapes.keys() {
+                self.remove_map(name)?;
+            }
+            return Ok(Leftovers::None);
+        }
+        for (name, shape) in shapes {
+            let path = self.map(name);
+            if let Some(misfit) = shape.misfit(&path) {
+                return Err(DatapathError::Misfit { path, misfit });
+            }
+        }
+        Ok(Leftovers::Usable)
+    }
+
+    /// The version that the pinned tables were made by; 0 if there are none, or none complete.
+    fn abi(&self) -> Result<u32, DatapathError> {
+        let path = self.map("control");
+        if !path.exists() {
+            return Ok(0);
+        }
+        let control = self.open_map("control")?;
+        let failed = |source| DatapathError::Table { operation: "map".to_owned(), table: "control", source };
+        let found = ControlPage::map(control.as_fd()).map_err(failed)?.abi();
+        if found != 0 && found != ABI_VERSION {
+            return Err(DatapathError::Abi { path: self.root.clone(), found, needed: ABI_VERSION });
+        }
+        Ok(found)
+    }
+
+    /// Removes the pin of a map, if there is one.
+    pub(super) fn remove_map(&self, name: &str) -> Result<(), DatapathError> {
+        remove_pin(&self.map(name)).map(drop)
+    }
+}
+
+/// Removes a pin; returns whether there was one.
+pub(super) fn remove_pin(path: &Path) -> Result<bool, DatapathError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(DatapathError::Pin { operation: "remove", path: path.to_owned(), source }),
+    }
+}
+
+impl Shape {
+    /// The maps of an object, with these capacities.
+    pub(super) fn of_object(object: &[u8], capacities: &Capacities) -> Result<BTreeMap<String, Self>, DatapathError> {
+        let object = aya_obj::Object::parse(object).map_err(|error| DatapathError::Object { source: error.into() })?;
+        let capacities: BTreeMap<_, _> = capacities.by_map().into_iter().collect();
+        let shape = |(name, map): (String, aya_obj::Map)| {
+            let max_entries = capacities.get(name.as_str()).copied().unwrap_or(map.max_entries());
+            let shape = Self {
+                map_type: map.map_type(),
+                key_size: map.key_size(),
+                value_size: map.value_size(),
+                max_entries,
+                flags: map.map_flags(),
+            };
+            (name, shape)
+        };
+        Ok(object.maps.into_iter().map(shape).collect())
+    }
+
+    /// How many elements it has room for.
+    pub(super) fn max_entries(&self) -> u32 {
+        self.max_entries
+    }
+
+    /// Why the map pinned at a path is not this one.
+    fn misfit(&self, path: &Path) -> Option<Misfit> {
+        let Ok(info) = MapInfo::from_pin(path) else { return Some(Misfit::Missing) };
+        let Ok(map_type) = info.map_type() else { return Some(Misfit::Shape) };
+        let found = Self {
+            map_type: map_type as u32,
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            max_entries: self.max_entries,
+            flags: info.map_flags(),
+        };
+        if found != *self {
+            return Some(Misfit::Shape);
+        }
+        let (found, needed) = (info.max_entries(), self.max_entries);
+        (found != needed).then_some(Misfit::Capacity { found, needed })
+    }
+}
