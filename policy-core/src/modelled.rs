@@ -26,10 +26,31 @@ pub struct Modelled<'a> {
     pub now_s: u32,
 }
 
+/// The flows of both families.
+#[derive(Clone, Debug, Default)]
+pub struct Flows {
+    /// `flows_v4`.
+    pub v4: HashMap<FlowKeyOf<V4>, Flow>,
+    /// `flows_v6`.
+    pub v6: HashMap<FlowKeyOf<V6>, Flow>,
+}
+
 impl<'a> Modelled<'a> {
     /// Tables under which no packet has passed yet.
     pub fn new(state: &'a TableState) -> Self {
-        Self { state, flows_v4: RefCell::default(), flows_v6: RefCell::default(), now_s: 0 }
+        Self::with_flows(state, Flows::default())
+    }
+
+    /// Tables beside which these flows are known from before.
+    pub fn with_flows(state: &'a TableState, flows: Flows) -> Self {
+        let Flows { v4, v6 } = flows;
+        Self { state, flows_v4: RefCell::new(v4), flows_v6: RefCell::new(v6), now_s: 0 }
+    }
+
+    /// The flows, to be kept beside other tables.
+    pub fn into_flows(self) -> Flows {
+        let Self { state: _, flows_v4, flows_v6, now_s: _ } = self;
+        Flows { v4: flows_v4.into_inner(), v6: flows_v6.into_inner() }
     }
 }
 

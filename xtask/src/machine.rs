@@ -6,3 +6,25 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
+
+/// The running kernel's major and minor version.
+pub fn kernel() -> Option<(u32, u32)> {
+    version_of(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.trim().split(['.', '-', '+']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_any_distribution_s_release() {
+        let releases = ["6.18.3\n", "6.6-rc1", "6.1.0-38-amd64", "5.15+local", "strange"];
+        let expected = [Some((6, 18)), Some((6, 6)), Some((6, 1)), Some((5, 15)), None];
+        assert_eq!(releases.map(version_of), expected);
+    }
+}

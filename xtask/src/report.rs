@@ -5,6 +5,7 @@ use anstyle::{AnsiColor, Color, Style};
 
 const GREEN: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green))).bold();
 const RED: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Red))).bold();
+const YELLOW: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Yellow))).bold();
 const CYAN: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Cyan))).bold();
 const DIM: Style = Style::new().dimmed();
 
@@ -26,6 +27,11 @@ pub fn found(what: &str, which: &str) {
 /// Work that ended badly.
 pub fn failed(what: &str) {
     println!("{RED}✘{RED:#} {what}");
+}
+
+/// Work that was not done.
+pub fn skipped(what: &str) {
+    println!("{YELLOW}∘{YELLOW:#} {what}");
 }
 
 /// More about the line before or after.

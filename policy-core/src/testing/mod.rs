@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod connections;
+pub mod packets;
 mod parse;
 pub mod sequences;
 pub mod strategies;

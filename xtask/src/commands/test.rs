@@ -24,7 +24,7 @@ const TIERS: [Tier; 4] = [
     Tier { name: "units and properties", mark: None, obstacle: || None },
     Tier { name: "packets in the kernel", mark: Some("kernel_"), obstacle: no_kernel },
     Tier { name: "simulation", mark: Some("sim_"), obstacle: || None },
-    Tier { name: "lab", mark: Some("lab_"), obstacle: no_kernel },
+    Tier { name: "lab", mark: Some("lab_"), obstacle: no_lab },
 ];
 
 /// The marks of all tiers that have one.
@@ -36,15 +36,53 @@ struct TestFile {
     name: String,
 }
 
+impl TestFile {
+    /// The arguments for cargo test that run it.
+    fn arguments(&self) -> Vec<String> {
+        ["--package", &self.package, "--test", &self.name].map(str::to_owned).into()
+    }
+}
+
 /// How a tier ended.
 enum Outcome {
-    Passed(usize),
-    Failed(String),
+    Ran(Tests),
+    /// This machine cannot run it.
     Skipped(String),
+    /// There is nothing to run.
+    Absent,
+}
+
+/// What ran, and what went wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tests {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    /// The runs of cargo that failed, as a person can repeat them.
+    failures: Vec<String>,
+}
+
+impl Tests {
+    fn add(&mut self, other: Self) {
+        let Self { passed, failed, ignored, failures } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.ignored += ignored;
+        self.failures.extend(failures);
+    }
+}
+
+/// What a tier that the machine cannot run means for the exit code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Skipping {
+    /// A person sees it.
+    Allowed,
+    /// Nobody would see it: it is a failure.
+    Denied,
 }
 
 /// Runs all tiers and prints a line for each.
-pub fn run() -> Result<ExitCode> {
+pub fn run(skipping: Skipping) -> Result<ExitCode> {
     setup::packages::ensure()?;
     let files = test_files()?;
     let mut outcomes = Vec::new();
@@ -53,37 +91,30 @@ pub fn run() -> Result<ExitCode> {
         outcomes.push((tier.name, run_tier(tier, &files)?));
     }
     for name in ["API server", "whole nodes"] {
-        outcomes.push((name, Outcome::Skipped("there are no tests of this tier in this version".to_owned())));
+        outcomes.push((name, Outcome::Absent));
     }
-    Ok(summarize(&outcomes))
+    Ok(summarize(&outcomes, skipping))
 }
 
 fn run_tier(tier: &Tier, files: &[TestFile]) -> Result<Outcome> {
-    let own = |file: &&TestFile| tier.mark.is_some_and(|mark| file.name.starts_with(mark));
-    let own: Vec<&TestFile> = files.iter().filter(own).collect();
-    if tier.mark.is_some() && own.is_empty() {
-        return Ok(Outcome::Skipped("there are no tests of this tier in this version".to_owned()));
+    let runs = match tier.mark {
+        None => everything_else(files),
+        Some(mark) => {
+            let own = files.iter().filter(|file| file.name.starts_with(mark));
+            own.map(TestFile::arguments).collect()
+        }
+    };
+    if runs.is_empty() {
+        return Ok(Outcome::Absent);
     }
     if let Some(obstacle) = (tier.obstacle)() {
         return Ok(Outcome::Skipped(obstacle));
     }
-    let mut passed = 0;
-    if tier.mark.is_none() {
-        for arguments in everything_else(files) {
-            match cargo_test(&arguments)? {
-                Outcome::Passed(count) => passed += count,
-                other => return Ok(other),
-            }
-        }
+    let mut tests = Tests::default();
+    for arguments in runs {
+        tests.add(cargo_test(&arguments)?);
     }
-    for file in own {
-        let arguments = ["--package", &file.package, "--test", &file.name].map(str::to_owned);
-        match cargo_test(&arguments)? {
-            Outcome::Passed(count) => passed += count,
-            other => return Ok(other),
-        }
-    }
-    Ok(if passed == 0 { Outcome::Failed("no test ran".to_owned()) } else { Outcome::Passed(passed) })
+    Ok(Outcome::Ran(tests))
 }
 
 /// Unit and documentation tests of all crates, and the integration tests of no other tier.
@@ -91,63 +122,98 @@ fn everything_else(files: &[TestFile]) -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut runs = vec![words("--workspace --lib --bins"), words("--workspace --doc")];
     for file in files.iter().filter(|file| !MARKS.iter().any(|mark| file.name.starts_with(mark))) {
-        runs.push(words(&format!("--package {} --test {}", file.package, file.name)));
+        runs.push(file.arguments());
     }
     runs
 }
 
 /// Runs cargo test, shows what it prints, and counts the tests.
-fn cargo_test(arguments: &[String]) -> Result<Outcome> {
+fn cargo_test(arguments: &[String]) -> Result<Tests> {
     let mut child = process::cargo()
         .current_dir(workspace::root())
-        .args(["test", "--quiet"])
+        .args(["test", "--no-fail-fast"])
         .args(arguments)
+        .args(["--", "--quiet"])
         .stdout(Stdio::piped())
         .spawn()
         .context("start cargo test")?;
     let output = child.stdout.take().context("cargo's output is a pipe")?;
-    let mut passed = 0;
+    let mut tests = Tests::default();
     for line in BufReader::new(output).lines() {
         let line = line.context("read cargo's output")?;
-        passed += passed_tests(&line).unwrap_or_default();
+        tests.add(result_of(&line).unwrap_or_default());
         println!("{line}");
     }
     let status = child.wait().context("wait for cargo test")?;
-    Ok(if status.success() {
-        Outcome::Passed(passed)
-    } else {
-        Outcome::Failed(format!("cargo test {} failed", arguments.join(" ")))
+    if !status.success() {
+        // A test that does not compile, or that took the process with it, counts too.
+        tests.failed = tests.failed.max(1);
+        tests.failures.push(format!("cargo test {}", arguments.join(" ")));
+    }
+    Ok(tests)
+}
+
+/// The numbers in `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+fn result_of(line: &str) -> Option<Tests> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what: &str| {
+        let mut counts = counts.split(';').map(str::trim);
+        counts.find_map(|count| count.strip_suffix(what)?.trim_end().parse().ok())
+    };
+    Some(Tests {
+        passed: number("passed")?,
+        failed: number("failed")?,
+        ignored: number("ignored")?,
+        failures: Vec::new(),
     })
 }
 
-/// The number in `test result: ok. 12 passed; …`.
-fn passed_tests(line: &str) -> Option<usize> {
-    let result = line.strip_prefix("test result: ")?;
-    let (_, counts) = result.split_once(". ")?;
-    counts.split_once(" passed")?.0.parse().ok()
-}
-
-fn summarize(outcomes: &[(&str, Outcome)]) -> ExitCode {
+/// A line for each tier, then the tests that passed and failed, and the tiers that did not run.
+fn summarize(outcomes: &[(&str, Outcome)], skipping: Skipping) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut good = true;
     println!();
     for (name, outcome) in outcomes {
         match outcome {
-            Outcome::Passed(count) => {
-                passed += count;
-                report::found(&format!("{name:<22}"), &format!("passed, {count} tests"));
-            }
-            Outcome::Failed(why) => {
-                failed += 1;
-                report::failed(&format!("{name:<22} failed: {why}"));
+            Outcome::Ran(tests) => {
+                passed += tests.passed;
+                failed += tests.failed;
+                good &= line_of(name, tests);
             }
             Outcome::Skipped(why) => {
                 skipped += 1;
-                report::detail(&format!("{name:<22} skipped: {why}"));
+                good &= skipping == Skipping::Allowed;
+                report::skipped(&format!("{name:<22} skipped: {why}"));
+            }
+            Outcome::Absent => {
+                skipped += 1;
+                report::skipped(&format!("{name:<22} skipped: there are no tests of this tier in this version"));
             }
         }
     }
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints the line of a tier that ran, and says whether it passed.
+fn line_of(name: &str, tests: &Tests) -> bool {
+    let Tests { passed, failed, ignored, failures } = tests;
+    let ignored = match ignored {
+        0 => String::new(),
+        ignored => format!(", {ignored} ignored"),
+    };
+    if !failures.is_empty() {
+        report::failed(&format!("{name:<22} failed: {failed} of {} tests{ignored}", passed + failed));
+        failures.iter().for_each(|run| report::detail(run));
+    } else if *passed == 0 {
+        report::failed(&format!("{name:<22} failed: no test ran{ignored}"));
+    } else {
+        report::found(
+            &format!("{name:<22}"),
+            &format!("passed, {passed} {}{ignored}", if *passed == 1 { "test" } else { "tests" }),
+        );
+    }
+    failures.is_empty() && *passed > 0
 }
 
 /// The integration tests of all crates.
@@ -170,8 +236,9 @@ fn test_files() -> Result<Vec<TestFile>> {
 }
 
 fn test_name(path: &Path) -> Option<String> {
-    let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-    is_rust.then(|| path.file_stem()?.to_str().map(str::to_owned)).flatten()
+    let is_file = path.extension().is_some_and(|extension| extension == "rs");
+    let is_target = is_file || path.join("main.rs").is_file();
+    is_target.then(|| path.file_stem()?.to_str().map(str::to_owned)).flatten()
 }
 
 /// Why programs cannot be loaded into this machine's kernel.
@@ -184,5 +251,37 @@ fn no_kernel() -> Option<String> {
         Ok(status) if status.success() => None,
         Ok(_) => Some("this kernel does not let us use bpf(2)".to_owned()),
         Err(_) => Some("needs bpftool (`cargo xtask setup` installs it on Debian and Ubuntu)".to_owned()),
+    }
+}
+
+/// Why a ClusterSet of network namespaces cannot be made here.
+fn no_lab() -> Option<String> {
+    let missing = setup::packages::missing();
+    no_kernel()
+        .or_else(|| (!missing.is_empty()).then(|| format!("needs {}", missing.join(", "))))
+        .or_else(|| match machine::kernel() {
+            // tcx came with Linux 6.6.
+            Some(version) if version < (6, 6) => Some(format!("needs Linux 6.6 (this is {}.{})", version.0, version.1)),
+            _ => None,
+        })
+        .or_else(|| {
+            let made = process::output(Command::new("unshare").args(["--net", "--mount", "true"]));
+            made.err().map(|error| format!("needs network namespaces: {error:#}"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_a_result_line_are_read() {
+        let line = "test result: FAILED. 12 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(result_of(line), Some(Tests { passed: 12, failed: 1, ignored: 3, failures: Vec::new() }));
+    }
+
+    #[test]
+    fn other_lines_are_no_results() {
+        assert_eq!(["running 12 tests", "test result: ", "ok. 12 passed; 0 failed"].map(result_of), [None, None, None]);
     }
 }

@@ -1,30 +1,23 @@
 //! The decision in the kernel is the decision on the host: the committed object and `policy-common` judge the same
-//! packets, valid and malformed, under the same compiled tables, and leave the same flows and counts behind.
+//! random packets, valid and malformed, under the same compiled tables, and leave the same flows and counts behind.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use aya::{Ebpf, EbpfLoader};
+use crate::kernel::Kernel;
 use policy_common::decide::{self, Context};
 use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
-use policy_common::table::{
-    ABI_VERSION, Control, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry, PortPlace,
-    RuleEntry, RuleKey,
-};
+use policy_common::table::{Flow, FlowState};
 use policy_core::compile::Subjects;
 use policy_core::judge::opening_packet;
 use policy_core::model::{Connection, Protocol, Scope, Transport};
 use policy_core::modelled::Modelled;
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, TableState};
+use policy_core::testing::packets::{Hook, WEB as OWN};
 use policy_core::testing::{abc, block, namespace, pod, pods, pods_in, policy, rule};
 
-/// The interface of the endpoint under test: loopback exists in every network namespace.
-const OWN: u32 = 1;
 const OTHER: u32 = 4001;
 const ADDRESSES: [&str; 10] = [
     "10.1.0.1",
@@ -68,126 +61,6 @@ fn tables() -> TableState {
     node.set_host_addresses(["10.2.0.9".parse().expect("an address")].into());
     node.settle().expect("there are no limits");
     node.tables().clone()
-}
-
-/// The committed object in the kernel.
-struct Kernel {
-    ebpf: Ebpf,
-}
-
-impl Kernel {
-    fn load(state: &TableState) -> Self {
-        let object = aya::include_bytes_aligned!("../bpf/crosswall.bpf.o");
-        let mut ebpf = EbpfLoader::new().load(object).expect("the kernel takes the object");
-        for name in ["from_pod", "to_pod"] {
-            let program: &mut SchedClassifier =
-                ebpf.program_mut(name).expect("the object has it").try_into().expect("a classifier");
-            program.load().unwrap_or_else(|error| panic!("the verifier refuses {name}: {error:#?}"));
-        }
-        let mut kernel = Self { ebpf };
-        kernel.fill(state);
-        kernel
-    }
-
-    fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
-        HashMap::try_from(self.ebpf.map_mut(name).expect(name)).expect(name)
-    }
-
-    fn trie<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> LpmTrie<&mut MapData, K, V> {
-        LpmTrie::try_from(self.ebpf.map_mut(name).expect(name)).expect(name)
-    }
-
-    fn fill(&mut self, state: &TableState) {
-        let control = Control { commit: state.commit, abi: ABI_VERSION, reserved: 0 };
-        let mut array = Array::try_from(self.ebpf.map_mut("control").expect("control")).expect("control");
-        array.set(0, control, 0).expect("control");
-        for (ifindex, endpoint) in &state.endpoints {
-            self.hash::<u32, Endpoint>("endpoints").insert(ifindex, endpoint, 0).expect("endpoints");
-        }
-        for (key, row) in &state.rules {
-            self.hash::<RuleKey, RuleEntry>("rules").insert(key, row, 0).expect("rules");
-        }
-        for (key, entry) in state.ports.values().flatten() {
-            let key = Key::new(key.prefix_len, key.place);
-            self.trie::<PortPlace, PortEntry>("ports").insert(&key, entry, 0).expect("ports");
-        }
-        for (address, local) in &state.local {
-            match address {
-                IpAddr::V4(it) => self.hash::<[u8; 4], Local>("local_v4").insert(it.octets(), local, 0),
-                IpAddr::V6(it) => self.hash::<[u8; 16], Local>("local_v6").insert(it.octets(), local, 0),
-            }
-            .expect("local");
-        }
-        for (address, ident) in &state.idents {
-            match address {
-                IpAddr::V4(it) => self.hash::<[u8; 4], Ident>("ident_v4").insert(it.octets(), ident, 0),
-                IpAddr::V6(it) => self.hash::<[u8; 16], Ident>("ident_v6").insert(it.octets(), ident, 0),
-            }
-            .expect("ident");
-        }
-        for (prefix, net) in &state.nets {
-            let length = u32::from(prefix.prefix_len());
-            match prefix.network() {
-                IpAddr::V4(it) => {
-                    self.trie::<[u8; 4], NetIdent>("nets_v4").insert(&Key::new(length, it.octets()), net, 0)
-                }
-                IpAddr::V6(it) => {
-                    self.trie::<[u8; 16], NetIdent>("nets_v6").insert(&Key::new(length, it.octets()), net, 0)
-                }
-            }
-            .expect("nets");
-        }
-    }
-
-    /// Whether the kernel lets a packet pass.
-    fn judge(&mut self, hook: Hook, packet: &[u8], arrival: u32) -> bool {
-        let program: &mut SchedClassifier =
-            self.ebpf.program_mut(hook.name()).expect("loaded").try_into().expect("a classifier");
-        let mut context = [0u8; 192];
-        // The offsets of `struct __sk_buff` (include/uapi/linux/bpf.h).
-        context[36..40].copy_from_slice(&arrival.to_ne_bytes());
-        context[40..44].copy_from_slice(&OWN.to_ne_bytes());
-        let options =
-            TestRunOptions { data_in: Some(packet), ctx_in: Some(&context), repeat: 1, ..TestRunOptions::default() };
-        let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
-        match result.return_value.cast_signed() {
-            -1 => true,
-            2 => false,
-            other => panic!("{} returned {other}", hook.name()),
-        }
-    }
-
-    fn flows<K: aya::Pod + Ord>(&mut self, name: &str) -> BTreeMap<K, FlowState> {
-        let flows = self.hash::<K, Flow>(name);
-        flows.iter().map(|flow| flow.map(|(key, flow)| (key, flow.state)).expect(name)).collect()
-    }
-
-    /// How many packets each hook saw, by reason.
-    fn counts(&mut self, element: u32) -> [[u64; Reason::ALL.len()]; 2] {
-        let counters = PerCpuArray::<_, EndpointCounters>::try_from(self.ebpf.map_mut("counters").expect("counters"))
-            .expect("counters")
-            .get(&element, 0)
-            .expect("counters");
-        let sum = |packets: &dyn Fn(&EndpointCounters, usize) -> u64| {
-            Reason::ALL.map(|reason| counters.iter().map(|cpu| packets(cpu, reason as usize)).sum())
-        };
-        [sum(&|cpu, reason| cpu.from_pod[reason].packets), sum(&|cpu, reason| cpu.to_pod[reason].packets)]
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hook {
-    FromPod,
-    ToPod,
-}
-
-impl Hook {
-    fn name(self) -> &'static str {
-        match self {
-            Self::FromPod => "from_pod",
-            Self::ToPod => "to_pod",
-        }
-    }
 }
 
 /// A small reproducible source of choices (SplitMix64).
