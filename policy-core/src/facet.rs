@@ -146,6 +146,12 @@ impl FacetTable {
         self.facets.get(id.0).map(|facet| &**facet)
     }
 
+    /// The groups that match a facet; `None`: it is not live.
+    pub fn groups_of(&self, facet: &Facet) -> Option<RoaringBitmap> {
+        let id = FacetId(self.facets.find(facet)?);
+        Some(self.groups.get(&id).cloned().unwrap_or_default())
+    }
+
     /// How many facets are live.
     pub fn len(&self) -> usize {
         self.facets.numbers().len()

@@ -1,6 +1,7 @@
 //! The pure heart of Crosswall: model, cluster index, compiler, identities and plans; no I/O, no clock, no randomness.
 
 pub mod compile;
+pub mod explain;
 pub mod facet;
 pub mod index;
 mod intern;

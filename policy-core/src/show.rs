@@ -1,10 +1,11 @@
 //! Writes objects of the model on one line each, for people who read a failing test or a log.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 
+use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
 use crate::model::{
     Allowance, ClusterConfig, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port, PortSelection,
-    Rule, ScopeAnnotation, Selector, Text,
+    Requirement, Rule, Scope, ScopeAnnotation, Selector, Text,
 };
 
 pub(crate) fn config(config: &ClusterConfig) -> String {
@@ -102,7 +103,7 @@ fn peer(peer: &Peer) -> String {
     }
 }
 
-fn port(port: &Port) -> String {
+pub(crate) fn port(port: &Port) -> String {
     let protocol = port.protocol.as_str();
     match &port.selection {
         PortSelection::All => protocol.to_owned(),
@@ -113,18 +114,50 @@ fn port(port: &Port) -> String {
 }
 
 fn selector(selector: &Selector) -> String {
-    let parts = selector.requirements.iter().map(|requirement| {
-        let key = &requirement.key;
-        let values = |values: &[Text]| values.join(",");
-        match &requirement.operator {
-            Operator::In(any) if any.len() == 1 => format!("{key}={}", any[0]),
-            Operator::In(any) => format!("{key} in ({})", values(any)),
-            Operator::NotIn(none) => format!("{key} notin ({})", values(none)),
-            Operator::Exists => key.to_string(),
-            Operator::DoesNotExist => format!("!{key}"),
+    let parts: Vec<_> = selector.requirements.iter().map(requirement).collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
+/// A requirement as `kubectl get -l` has it.
+pub(crate) fn requirement(requirement: &Requirement) -> String {
+    let key = &requirement.key;
+    let values = |values: &[Text]| values.join(",");
+    match &requirement.operator {
+        Operator::In(any) if any.len() == 1 => format!("{key}={}", any[0]),
+        Operator::In(any) => format!("{key} in ({})", values(any)),
+        Operator::NotIn(none) => format!("{key} notin ({})", values(none)),
+        Operator::Exists => key.to_string(),
+        Operator::DoesNotExist => format!("!{key}"),
+    }
+}
+
+impl Display for Facet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pods(pods) => f.write_str(&pod_facet(pods)),
+            Self::Block(block) => f.write_str(&peer(&Peer::Block(block.clone()))),
+            Self::NamedPort { protocol, name, number } => {
+                write!(f, "port {name:?} is {}/{number}", protocol.as_str())
+            }
         }
-    });
-    format!("{{{}}}", parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn pod_facet(facet: &PodFacet) -> String {
+    let PodFacet { clusters, namespaces, pods } = facet;
+    let pods = pods.as_ref().filter(|pods| !pods.requirements.is_empty());
+    let pods = pods.map_or_else(|| "all pods".to_owned(), |pods| format!("pods{}", selector(pods)));
+    let namespaces = match namespaces {
+        NamespaceMatch::Named(name) => format!("namespace {name}"),
+        NamespaceMatch::Selected(all) if all.requirements.is_empty() => "every namespace".to_owned(),
+        NamespaceMatch::Selected(some) => format!("namespaces{}", selector(some)),
+    };
+    let clusters = match clusters {
+        PeerClusters::Scope(Scope::Local) => " of the local cluster",
+        PeerClusters::Scope(Scope::ClusterSet) => " of every cluster",
+        PeerClusters::Qualified => "",
+    };
+    format!("{pods} in {namespaces}{clusters}")
 }
 
 fn labels(labels: &Labels) -> String {

@@ -109,7 +109,12 @@ impl Content {
 
 fn peers(allowance: &Allowance, namespace: &Text, scope: Scope) -> Peers {
     let Some(peers) = &allowance.peers else { return Peers::Everybody };
-    let facet = |peer: &Peer| match peer {
+    Peers::AnyOf(peers.iter().map(|peer| facet_of(peer, namespace, scope)).collect())
+}
+
+/// What a peer of a policy in `namespace` asks, where its unqualified peers range over `scope`.
+pub fn facet_of(peer: &Peer, namespace: &Text, scope: Scope) -> Facet {
+    match peer {
         Peer::Block(block) => Facet::Block(block.clone()),
         Peer::Pods { namespaces, pods } => {
             let qualified = namespaces.iter().chain(pods).any(Selector::names_cluster);
@@ -122,8 +127,7 @@ fn peers(allowance: &Allowance, namespace: &Text, scope: Scope) -> Peers {
                 pods: pods.clone(),
             })
         }
-    };
-    Peers::AnyOf(peers.iter().map(facet).collect())
+    }
 }
 
 /// Names are resolved on the destination: at ingress that is the endpoint itself, at egress each peer.

@@ -15,10 +15,10 @@ use ipnet::IpNet;
 use policy_common::table::IDENTITY_WORLD;
 
 pub use blocks::prefix_of;
-pub use content::RulePlace;
+pub use content::{RulePlace, facet_of};
 pub use flatten::{PortRange, PortTable, RuleId};
 pub use rows::Rows;
-pub use subjects::{SubjectPolicies, Subjects};
+pub use subjects::{SubjectPolicies, Subjects, scope};
 
 use crate::facet::{FacetId, FacetTable, Signature};
 use crate::index::{ClusterIndex, GroupId, PodChange};

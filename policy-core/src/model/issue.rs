@@ -1,9 +1,9 @@
 //! What is wrong with the input, said to the person who can mend it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How bad an issue is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Something is not enforced as written (it fails closed).
@@ -13,7 +13,7 @@ pub enum Level {
 }
 
 /// What kind of issue it is; stable, for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IssueCode {
     /// A rule has a part that cannot be read; the rule allows nothing.
@@ -56,10 +56,14 @@ pub enum IssueCode {
     NoInterface,
     /// A kernel table is too small; the last policy stays in force.
     TableFull,
+    /// The kernel refused a write; the last policy stays in force, and the write is tried again.
+    CommitFailed,
+    /// The programs cannot be attached to the interface of a pod.
+    AttachFailed,
 }
 
 /// One thing that is wrong, where, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Issue {
     /// What kind of issue it is.
     pub code: IssueCode,
