@@ -1,9 +1,12 @@
 //! Everything of the agent that touches the world: sources, datapath, local API.
 
+pub mod agent;
+pub mod api;
 pub mod cli;
 pub mod cluster_set;
 pub mod convert;
 pub mod datapath;
 pub mod document;
+pub mod metrics;
 pub mod simulate;
 pub mod sources;

@@ -189,8 +189,10 @@ impl<'a> Case<'a> {
             return Some(format!("selects pods, and {} is no pod's address that selectors can find", self.other));
         };
         let view = self.compiler.index().view_of(&peer.namespace, &peer.pod.labels);
-        let gaps: Vec<String> =
-            [namespace_gap(&facet.namespaces, &view), pods_gap(facet.pods.as_ref(), &view)].into_iter().flatten().collect();
+        let gaps: Vec<String> = [namespace_gap(&facet.namespaces, &view), pods_gap(facet.pods.as_ref(), &view)]
+            .into_iter()
+            .flatten()
+            .collect();
         match (self.cluster_gap(facet, &view), gaps.is_empty()) {
             (None, true) => None,
             (None, false) => Some(gaps.join("; ")),

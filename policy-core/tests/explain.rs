@@ -63,14 +63,11 @@ fn ingress_lines(source: &str, transport: &str) -> (Vec<String>, String) {
         .with(namespace("b/db").labels("team=data"))
         .with(pod("a/shop/web").labels("app=web").ip("10.1.0.1"))
         .with(pod("b/db/pg").labels("app=pg").ip("10.2.0.5"))
-        .with(
-            policy("a/shop/web")
-                .ingress([
-                    rule().peer(pods_in("team=data", "app=pg")),
-                    rule().peer(pods("app=front")).peer(block("10.0.0.0/8", "10.2.0.0/16")).ports("TCP/80"),
-                    rule().peer(pods_in("cluster.clusterset.k8s.io=b", "")).ports("TCP/80 UDP/53"),
-                ]),
-        );
+        .with(policy("a/shop/web").ingress([
+            rule().peer(pods_in("team=data", "app=pg")),
+            rule().peer(pods("app=front")).peer(block("10.0.0.0/8", "10.2.0.0/16")).ports("TCP/80"),
+            rule().peer(pods_in("cluster.clusterset.k8s.io=b", "")).ports("TCP/80 UDP/53"),
+        ]));
     let simulation = Simulation::new(&cluster_set.config(), &cluster_set.events());
     let subject: PodKey = pod("a/shop/web").build().key;
     let member = simulation.member(&subject.cluster).expect("a is a member");

@@ -1,14 +1,32 @@
 //! The command line of `policyctl`: one file per verb.
 
+mod ask;
+mod completions;
+mod explain;
+mod get;
+mod issues;
+mod output;
 mod simulate;
+mod status;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  policyctl status                            how the agent of this node is
+  policyctl get endpoints                     the pods of this node, and what happened to their packets
+  policyctl issues                            what is wrong, and what to do
+  policyctl explain cluster-a/shop/web-1 cluster-b/db/pg-0 tcp/5432
+                                              may they talk, and what would have to change
+  policyctl simulate clusterset.yaml          who may talk in a ClusterSet of manifests: no agent, no root
+
+`policyctl VERB --help` has more of them.";
 
 /// What Crosswall decides, and why.
 #[derive(Debug, Parser)]
-#[command(name = "policyctl", version, about)]
+#[command(name = "policyctl", version, about, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -16,24 +34,42 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show how the agent of this node is.
+    Status(status::Options),
+    /// List what the agent knows.
+    Get(get::Options),
+    /// List what is wrong, and what to do about it.
+    Issues(issues::Options),
+    /// Explain why a connection is allowed or denied, and what would have to change.
+    Explain(explain::Options),
     /// Decide who may talk in a ClusterSet of manifests: no root, no kernel, no cluster.
     Simulate(simulate::Options),
-}
-
-/// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Table,
-    /// One JSON object a line.
-    Json,
+    /// Print completions for a shell.
+    Completions(completions::Options),
 }
 
 impl Cli {
     /// Runs the verb that was asked for.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
+            Verb::Status(options) => status::run(&options),
+            Verb::Get(options) => get::run(&options),
+            Verb::Issues(options) => issues::run(&options),
+            Verb::Explain(options) => explain::run(&options),
             Verb::Simulate(options) => simulate::run(&options),
+            Verb::Completions(options) => completions::run(&options),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use policy_core::model::Issue;
 
-use super::Format;
 use crate::cluster_set::ClusterSet;
 use crate::simulate::{self, Input, Output, Probes};
 use crate::sources::files;
@@ -25,6 +24,15 @@ Examples:
 
 Exit code: 0; 1 an expectation differs; 2 the input cannot be used or a probe cannot be judged; 3 --check found a
 difference.";
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// One JSON object a line.
+    Json,
+}
 
 /// What to simulate.
 #[derive(Args, Debug)]

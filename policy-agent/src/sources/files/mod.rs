@@ -100,6 +100,11 @@ impl FilesSource {
         &self.cluster_set.set
     }
 
+    /// The local cluster.
+    pub fn local(&self) -> &ClusterId {
+        &self.cluster_set.local
+    }
+
     /// The members' directories.
     pub fn directories(&self) -> &[Directory] {
         &self.directories

@@ -1,0 +1,245 @@
+//! The control loop: one task owns all state; events come in, plans go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use policy_core::compile::Subjects;
+use policy_core::model::{ClusterConfig, ClusterId, Text};
+use policy_core::node::Node;
+use policy_core::plan::TableState;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::members::Members;
+use super::problems::Problems;
+use super::seams::{Datapath, Discovery};
+use crate::api::Query;
+use crate::api::types::Phase;
+use crate::metrics::{self, Scrape};
+use crate::sources::Batch;
+
+/// Under load, events are gathered for so long after a commit.
+const WINDOW: Duration = Duration::from_millis(10);
+/// The network is looked at anew so long after a signal: what belongs together comes together.
+const LOOK_DELAY: Duration = Duration::from_millis(5);
+/// The network is looked at anew at most so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// What is wrong is written to the log so long after a change.
+const SAY_DELAY: Duration = Duration::from_secs(1);
+/// Flows are swept so often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What an agent is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of its node.
+    pub node: Text,
+    /// The ClusterSet file.
+    pub cluster_set: PathBuf,
+    /// How long the kernel is left alone while a member has not told all it has.
+    pub sync_deadline: Duration,
+}
+
+/// What the loop listens to.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Changes.
+    pub batches: mpsc::Receiver<Batch>,
+    /// Questions.
+    pub queries: mpsc::Receiver<Query>,
+    /// Scrapes of the metrics.
+    pub scrapes: mpsc::Receiver<Scrape>,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Asked,
+    /// The source of changes ended.
+    SourceEnded,
+}
+
+/// The state of everything, and the hands to change the kernel with.
+pub struct Control<D, N> {
+    pub(super) settings: Settings,
+    pub(super) node: Node,
+    pub(super) datapath: D,
+    pub(super) network: N,
+    pub(super) members: Members,
+    pub(super) problems: Problems,
+    /// The interfaces of endpoints, by number.
+    pub(super) names: BTreeMap<u32, String>,
+    /// The interfaces on which this process put the programs.
+    pub(super) linked: BTreeSet<u32>,
+    /// Whether the last plan did not fit.
+    pub(super) full: bool,
+    pub(super) backoff: Backoff,
+    pub(super) latency: Histogram,
+    pub(super) commits: u64,
+    pub(super) flows_swept: u64,
+    pub(super) committed_at: Option<Instant>,
+    pub(super) started_at: Instant,
+    pub(super) phase: Phase,
+    looked_at: Option<Instant>,
+    look_due: Option<Instant>,
+    say_due: Option<Instant>,
+    sweep_due: Instant,
+}
+
+impl<D: Datapath, N: Discovery> Control<D, N> {
+    /// A loop over a kernel whose tables hold `tables`; nothing in the kernel changes before [`Self::run`].
+    pub fn new(settings: Settings, config: &ClusterConfig, tables: TableState, datapath: D, network: N) -> Self {
+        let now = Instant::now();
+        let subjects = Subjects::OnNode(settings.node.clone());
+        Self {
+            node: Node::new(config.clone(), subjects, tables, datapath.limits()),
+            settings,
+            datapath,
+            network,
+            members: Members::new(config),
+            problems: Problems::default(),
+            names: BTreeMap::new(),
+            linked: BTreeSet::new(),
+            full: false,
+            backoff: Backoff::default(),
+            latency: metrics::latency_histogram(),
+            commits: 0,
+            flows_swept: 0,
+            committed_at: None,
+            started_at: now,
+            phase: Phase::Starting,
+            looked_at: None,
+            look_due: None,
+            say_due: None,
+            sweep_due: now + SWEEP_INTERVAL,
+        }
+    }
+
+    /// Runs until `asked` is ready; the kernel is left as it is then.
+    pub async fn run(mut self, mut inbox: Inbox, asked: impl Future<Output = ()>) -> Ending {
+        tokio::pin!(asked);
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                () = &mut asked => break,
+                batch = inbox.batches.recv() => match batch {
+                    Some(batch) => self.take(batch, &mut inbox.batches).await,
+                    None => return Ending::SourceEnded,
+                },
+                () = self.network.changed() => self.plan_look(),
+                Some(query) = inbox.queries.recv() => {
+                    let answer = self.answer(&query.request);
+                    // Whoever asked may have gone.
+                    drop(query.answer.send(answer));
+                }
+                Some(scrape) = inbox.scrapes.recv() => self.scrape(scrape),
+                () = tokio::time::sleep_until(wake) => self.act().await,
+            }
+        }
+        tracing::info!("ending; the kernel goes on enforcing commit {}", self.node.tables().commit);
+        Ending::Asked
+    }
+
+    /// When something is due at the latest.
+    fn wake(&self) -> Instant {
+        let deadline = (self.phase == Phase::Starting).then(|| self.started_at + self.settings.sync_deadline);
+        let dues = [deadline, self.backoff.due(), self.look_due, self.say_due, Some(self.sweep_due)];
+        dues.into_iter().flatten().min().unwrap_or(self.sweep_due)
+    }
+
+    /// Takes a batch and those that come with it. Idle, nothing is waited for; after a commit just now, a window.
+    async fn take(&mut self, batch: Batch, batches: &mut mpsc::Receiver<Batch>) {
+        let received = Instant::now();
+        let window = self.committed_at.map_or(received, |committed| committed + WINDOW);
+        let Batch { mut events, mut issues } = batch;
+        while received.elapsed() <= WINDOW
+            && let Ok(Some(more)) = tokio::time::timeout_at(window, batches.recv()).await
+        {
+            events.extend(more.events);
+            issues = more.issues;
+        }
+        self.members.update(&events, &issues);
+        self.problems.source(issues);
+        self.node.apply(&events);
+        self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { SAY_DELAY });
+        match self.phase {
+            Phase::Enforcing => self.settle(Some(received)).await,
+            Phase::Starting if self.members.waiting().next().is_none() => self.begin().await,
+            Phase::Starting => {}
+        }
+    }
+
+    /// Does all that is due.
+    async fn act(&mut self) {
+        let now = Instant::now();
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if self.phase == Phase::Starting && self.started_at + self.settings.sync_deadline <= now {
+            let late: Vec<&str> = self.members.waiting().map(ClusterId::as_str).collect();
+            tracing::warn!("enforcing without having heard all of {}", late.join(", "));
+            self.begin().await;
+        }
+        if is_due(self.look_due) && self.phase == Phase::Enforcing {
+            self.look_due = None;
+            self.looked_at = Some(now);
+            self.look_again().await;
+            self.settle(None).await;
+        } else if is_due(self.backoff.due()) {
+            self.settle(None).await;
+        }
+        if is_due(self.look_due) {
+            self.look_due = None;
+        }
+        if is_due(self.say_due) {
+            self.say_due = None;
+            self.problems.say(self.node.compiler(), now);
+        }
+        if self.sweep_due <= now {
+            self.sweep_due = now + SWEEP_INTERVAL;
+            self.sweep();
+        }
+    }
+
+    /// From here on the kernel changes.
+    async fn begin(&mut self) {
+        self.look_at_host().await;
+        self.phase = Phase::Enforcing;
+        self.settle_first().await;
+        let compiler = self.node.compiler();
+        tracing::info!(
+            "enforcing on node {}: {} of {} endpoints have an interface, {} policies, commit {}",
+            self.settings.node,
+            self.node.endpoints().len(),
+            compiler.subjects().len(),
+            compiler.policies().count(),
+            self.node.tables().commit,
+        );
+        // What changed while nothing was done is found now.
+        self.plan_look();
+    }
+
+    fn plan_look(&mut self) {
+        let now = Instant::now();
+        let earliest = self.looked_at.map_or(now, |looked| looked + LOOK_INTERVAL);
+        self.look_due.get_or_insert(earliest.max(now + LOOK_DELAY));
+    }
+
+    /// What is wrong is said soon, if nothing else says it sooner.
+    pub(super) fn plan_say(&mut self) {
+        self.say_due.get_or_insert(Instant::now() + SAY_DELAY);
+    }
+
+    fn sweep(&mut self) {
+        if self.phase == Phase::Starting {
+            return;
+        }
+        match self.datapath.sweep_flows() {
+            Ok(swept) => self.flows_swept += swept as u64,
+            Err(failure) => tracing::warn!("cannot sweep flows: {failure}"),
+        }
+    }
+}

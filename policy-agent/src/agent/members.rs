@@ -1,0 +1,66 @@
+//! Which members of the ClusterSet have told all they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy_core::model::{ClusterConfig, ClusterId, Event, Issue, IssueCode};
+
+use crate::api::types::SyncState;
+
+/// All members.
+#[derive(Debug)]
+pub struct Members {
+    states: BTreeMap<ClusterId, SyncState>,
+}
+
+impl Members {
+    /// The members of a ClusterSet that have told nothing yet.
+    pub fn new(config: &ClusterConfig) -> Self {
+        let waiting = |member: &policy_core::model::Member| (member.id.clone(), SyncState::Waiting);
+        Self { states: config.members.iter().map(waiting).collect() }
+    }
+
+    /// Takes in what a source says.
+    pub fn update(&mut self, events: &[Event], issues: &[Issue]) {
+        for event in events {
+            match event {
+                Event::Configured(config) => {
+                    let mut before = std::mem::replace(self, Self::new(config)).states;
+                    for (id, state) in &mut self.states {
+                        *state = before.remove(id).unwrap_or(SyncState::Waiting);
+                    }
+                }
+                Event::Synced(id) => {
+                    self.states.insert(id.clone(), SyncState::Synced);
+                }
+                _ => {}
+            }
+        }
+        let unusable: BTreeSet<&str> = issues
+            .iter()
+            .filter(|issue| issue.code == IssueCode::UnusableSource)
+            .map(|issue| issue.object.as_str())
+            .collect();
+        for (id, state) in &mut self.states {
+            *state = match (*state, unusable.contains(id.as_str())) {
+                (SyncState::Waiting, _) => SyncState::Waiting,
+                (SyncState::Synced | SyncState::Lost, true) => SyncState::Lost,
+                (SyncState::Synced | SyncState::Lost, false) => SyncState::Synced,
+            };
+        }
+    }
+
+    /// What is known of a member.
+    pub fn state(&self, id: &ClusterId) -> SyncState {
+        self.states.get(id).copied().unwrap_or(SyncState::Waiting)
+    }
+
+    /// Those that have not told all they have yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &ClusterId> {
+        self.states.iter().filter(|(_, state)| **state == SyncState::Waiting).map(|(id, _)| id)
+    }
+
+    /// How many have told all they have.
+    pub fn synced(&self) -> usize {
+        self.states.len() - self.waiting().count()
+    }
+}

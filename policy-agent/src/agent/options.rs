@@ -1,0 +1,87 @@
+//! The command line of `policy-agent`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the agent listens if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/run/crosswall/agent.sock";
+/// Where the maps and links are pinned if nothing else is said.
+const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+/// Where the agent keeps its state if nothing else is said.
+const DEFAULT_STATE_DIR: &str = "/var/lib/crosswall";
+
+const EXAMPLES: &str = "\
+Examples:
+  policy-agent run --node worker-1 --cluster-set /etc/crosswall/clusterset.yaml
+  policy-agent run --node worker-1 --cluster-set clusterset.yaml --metrics 127.0.0.1:9464
+  policy-agent uninstall
+
+The end of the agent (SIGTERM, SIGINT) leaves the kernel enforcing the last policy; `uninstall` ends that too.
+What it says can be widened with --log debug.";
+
+/// Enforces the network policy of one node.
+#[derive(Debug, Parser)]
+#[command(name = "policy-agent", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Enforce the policies of a ClusterSet on this node, until SIGTERM.
+    Run(RunOptions),
+    /// Remove the programs and tables of Crosswall from the kernel: nothing is enforced from then on.
+    Uninstall(UninstallOptions),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunOptions {
+    /// This node's name, as pods name it in spec.nodeName.
+    #[arg(long, value_name = "NAME", env = "CROSSWALL_NODE")]
+    pub(super) node: String,
+    /// The ClusterSet file.
+    #[arg(long, value_name = "PATH", env = "CROSSWALL_CLUSTER_SET")]
+    pub(super) cluster_set: PathBuf,
+    /// The BPF file system; maps and links are pinned below DIR/crosswall.
+    #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
+    pub(super) bpffs: PathBuf,
+    /// Where to listen for policyctl.
+    #[arg(long, value_name = "PATH", env = "CROSSWALL_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+    /// Where to keep state; one agent at a time.
+    #[arg(long, value_name = "DIR", env = "CROSSWALL_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(super) state_dir: PathBuf,
+    /// Serve /metrics, /healthz and /readyz at this address and port.
+    #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
+    pub(super) metrics: Option<SocketAddr>,
+    /// How many seconds to leave the kernel alone at the start while a member has not told all it has.
+    #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5)]
+    pub(super) sync_deadline: u64,
+    /// What to log: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
+    pub(super) log: tracing::Level,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct UninstallOptions {
+    /// The BPF file system.
+    #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
+    pub(super) bpffs: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,141 @@
+//! What is wrong: gathered from everywhere, each problem said once when it comes and once when it goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use policy_core::compile::Compiler;
+use policy_core::issues::pod_object;
+use policy_core::model::{Issue, IssueCode, Level, PodKey};
+use policy_core::plan::TableFull;
+use tokio::time::Instant;
+
+use super::seams::Failure;
+use crate::api::types::IssueCounts;
+
+/// How long a pod may be without an interface before that is a problem: its network is set up after it is scheduled.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// All problems.
+#[derive(Debug, Default)]
+pub struct Problems {
+    source: Vec<Issue>,
+    commit: Option<Issue>,
+    pods: BTreeMap<PodKey, PodProblem>,
+    said: BTreeSet<Issue>,
+}
+
+/// What is wrong with an endpoint's interface.
+#[derive(Clone, Debug)]
+struct PodProblem {
+    code: IssueCode,
+    since: Instant,
+    message: String,
+}
+
+/// Whether a problem is one that was known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It was not known.
+    New,
+    /// It was.
+    Known,
+}
+
+impl Problems {
+    /// All that is wrong with the source's input now.
+    pub fn source(&mut self, issues: Vec<Issue>) {
+        self.source = issues;
+    }
+
+    /// Commits work.
+    pub fn committed(&mut self) {
+        self.commit = None;
+    }
+
+    /// A commit does not fit.
+    pub fn table_full(&mut self, node: &str, full: &TableFull) -> News {
+        let issue = Issue {
+            code: IssueCode::TableFull,
+            level: Level::Error,
+            object: format!("Node/{node}"),
+            field: full.table.to_string(),
+            message: format!("{full}; pods that came since are held"),
+        };
+        self.set_commit(issue)
+    }
+
+    /// The kernel refused a write.
+    pub fn commit_failed(&mut self, node: &str, failure: &Failure) -> News {
+        let issue = Issue {
+            code: IssueCode::CommitFailed,
+            level: Level::Error,
+            object: format!("Node/{node}"),
+            field: String::new(),
+            message: format!("{failure}; the last policy stays in force, and the commit is tried again"),
+        };
+        self.set_commit(issue)
+    }
+
+    fn set_commit(&mut self, issue: Issue) -> News {
+        let known = self.commit.as_ref().is_some_and(|before| before.code == issue.code);
+        self.commit = Some(issue);
+        if known { News::Known } else { News::New }
+    }
+
+    /// Something is wrong with a pod's interface.
+    pub fn pod(&mut self, key: &PodKey, code: IssueCode, message: String, now: Instant) -> News {
+        let since = self.pods.get(key).filter(|known| known.code == code).map(|known| known.since);
+        self.pods.insert(key.clone(), PodProblem { code, since: since.unwrap_or(now), message });
+        if since.is_some() { News::Known } else { News::New }
+    }
+
+    /// Only these pods still have a problem of this kind.
+    pub fn keep_pods(&mut self, code: IssueCode, keep: impl Fn(&PodKey) -> bool) {
+        self.pods.retain(|key, problem| problem.code != code || keep(key));
+    }
+
+    /// All issues that stand now, in order, each once.
+    pub fn all(&self, compiler: &Compiler, now: Instant) -> Vec<Issue> {
+        let pods = self.pods.iter().filter(|(_, problem)| {
+            problem.code != IssueCode::NoInterface || now.duration_since(problem.since) >= PATIENCE
+        });
+        let pods = pods.map(|(key, problem)| Issue {
+            code: problem.code,
+            level: Level::Error,
+            object: pod_object(key),
+            field: String::new(),
+            message: problem.message.clone(),
+        });
+        let mut issues = policy_core::issues::of(compiler);
+        issues.extend(self.source.iter().chain(&self.commit).cloned().chain(pods));
+        issues.sort();
+        issues.dedup();
+        issues
+    }
+
+    /// Writes what is new, and what is no more, to the log.
+    pub fn say(&mut self, compiler: &Compiler, now: Instant) {
+        let issues: BTreeSet<Issue> = self.all(compiler, now).into_iter().collect();
+        let place = |issue: &Issue| match issue.field.as_str() {
+            "" => issue.object.clone(),
+            field => format!("{} {field}", issue.object),
+        };
+        let places: BTreeSet<_> = issues.iter().map(|issue| (issue.code, place(issue))).collect();
+        for issue in issues.difference(&self.said) {
+            match issue.level {
+                Level::Error => tracing::error!("{}: {}", place(issue), issue.message),
+                Level::Warning => tracing::warn!("{}: {}", place(issue), issue.message),
+            }
+        }
+        for issue in self.said.difference(&issues).filter(|issue| !places.contains(&(issue.code, place(issue)))) {
+            tracing::info!("{}: mended: {}", place(issue), issue.message);
+        }
+        self.said = issues;
+    }
+}
+
+/// How many of each level.
+pub fn count(issues: &[Issue]) -> IssueCounts {
+    let errors = issues.iter().filter(|issue| issue.level == Level::Error).count();
+    IssueCounts { errors, warnings: issues.len() - errors }
+}

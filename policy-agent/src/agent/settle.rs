@@ -1,0 +1,229 @@
+//! One round of the loop: find interfaces, commit, attach programs; and looking at the network anew.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use policy_common::table::IFINDEX_HOST;
+use policy_core::model::{IssueCode, PodKey};
+use policy_core::plan::TableFull;
+use tokio::time::Instant;
+
+use super::control::Control;
+use super::problems::News;
+use super::seams::{Datapath, Discovery, Failure, Interface};
+
+/// Whether an address that is not found may be where the tables of an earlier life have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// In the first round: a quiet pod's neighbour entry may have expired meanwhile.
+    Believed,
+    /// Later: the address may be another pod's by now.
+    Ignored,
+}
+
+/// What went wrong in a round: nothing, what was wrong before, or something new.
+type Trouble = Option<News>;
+
+fn worse(one: Trouble, other: Trouble) -> Trouble {
+    match (one, other) {
+        (Some(News::New), _) | (_, Some(News::New)) => Some(News::New),
+        (one, other) => one.or(other),
+    }
+}
+
+impl<D: Datapath, N: Discovery> Control<D, N> {
+    /// The first round of this process.
+    pub(super) async fn settle_first(&mut self) {
+        let located = self.locate(Memory::Believed).await;
+        self.commit_and_attach(located, None);
+    }
+
+    /// Brings the kernel up to date; `since`: when the first of the changes came.
+    pub(super) async fn settle(&mut self, since: Option<Instant>) {
+        let located = self.locate(Memory::Ignored).await;
+        self.commit_and_attach(located, since);
+    }
+
+    fn commit_and_attach(&mut self, located: Trouble, since: Option<Instant>) {
+        let committed = self.commit(since);
+        let attached = self.attach();
+        let now = Instant::now();
+        match worse(worse(located, committed), attached) {
+            None => self.backoff.succeeded(),
+            Some(News::New) => self.backoff.failed_anew(now),
+            Some(News::Known) => self.backoff.failed_again(now),
+        }
+        if located.or(committed).or(attached).is_some() {
+            self.plan_say();
+        }
+    }
+
+    /// Finds the interfaces of endpoints that have none yet.
+    async fn locate(&mut self, memory: Memory) -> Trouble {
+        let detached: Vec<(PodKey, Vec<IpAddr>)> =
+            self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
+        let mut trouble = None;
+        for (key, addresses) in detached {
+            let listed = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+            let message = match self.find(&addresses, memory).await {
+                Ok(Some(interface)) => {
+                    self.take_interface(&key, interface);
+                    continue;
+                }
+                Ok(None) => format!(
+                    "no interface of this node leads to {}: its packets are not judged until one does \
+                     (is the pod's network set up?)",
+                    listed()
+                ),
+                Err(failure) => {
+                    format!("its interface cannot be found ({failure}): its packets are not judged until it is")
+                }
+            };
+            let news = self.problems.pod(&key, IssueCode::NoInterface, message, Instant::now());
+            trouble = worse(trouble, Some(news));
+        }
+        let (node, subjects) = (&self.node, self.node.compiler().subjects());
+        self.problems
+            .keep_pods(IssueCode::NoInterface, |key| subjects.contains_key(key) && !node.endpoints().contains_key(key));
+        trouble
+    }
+
+    async fn find(&mut self, addresses: &[IpAddr], memory: Memory) -> Result<Option<Interface>, Failure> {
+        let mut failure = None;
+        for address in addresses {
+            match self.network.locate(*address).await {
+                Ok(Some(interface)) => return Ok(Some(interface)),
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        if memory == Memory::Believed {
+            for address in addresses {
+                let held = self.node.tables().local.get(address).map(|local| local.ifindex);
+                if let Some(ifindex) = held.filter(|ifindex| *ifindex != IFINDEX_HOST)
+                    && let Some(interface) = self.network.interface(ifindex).await?
+                {
+                    return Ok(Some(interface));
+                }
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    fn take_interface(&mut self, key: &PodKey, interface: Interface) {
+        let Interface { attachment, name } = interface;
+        if self.node.attach(key, attachment) {
+            tracing::info!("{key} is behind {name} (interface {})", attachment.ifindex);
+        }
+        self.names.insert(attachment.ifindex, name);
+    }
+
+    /// Makes the kernel's tables say what is known now.
+    fn commit(&mut self, since: Option<Instant>) -> Trouble {
+        let plan = match self.node.plan() {
+            Ok(plan) => plan,
+            Err(full @ TableFull { .. }) => {
+                self.full = true;
+                // What came since waits for the next change: trying again alone would change nothing.
+                self.problems.table_full(&self.settings.node, &full);
+                self.plan_say();
+                return None;
+            }
+        };
+        self.full = false;
+        if !plan.is_empty() {
+            let node = &mut self.node;
+            if let Err(failure) = self.datapath.execute(&plan, &mut |step| node.stepped(step)) {
+                self.node.abandon();
+                return Some(self.problems.commit_failed(&self.settings.node, &failure));
+            }
+            let now = Instant::now();
+            self.commits += 1;
+            self.committed_at = Some(now);
+            if let Some(since) = since {
+                self.latency.observe((now - since).as_secs_f64());
+            }
+            tracing::debug!("commit {}: {} steps", self.node.tables().commit, plan.steps.len());
+        }
+        self.problems.committed();
+        None
+    }
+
+    /// Puts the programs on the interfaces of endpoints that the tables know. Where the tables are full, on those of all
+    /// endpoints: what they do not know is held, not open.
+    fn attach(&mut self) -> Trouble {
+        let mut trouble = None;
+        let mut attached = Vec::new();
+        let mut failed = Vec::new();
+        for (key, endpoint) in self.node.endpoints() {
+            let ifindex = endpoint.attachment.ifindex;
+            let known = self.full || self.node.tables().endpoints.contains_key(&ifindex);
+            if !known || self.linked.contains(&ifindex) || attached.contains(&ifindex) {
+                continue;
+            }
+            let name = self.names.get(&ifindex).cloned().unwrap_or_default();
+            match self.datapath.attach(&Interface { attachment: endpoint.attachment, name }) {
+                Ok(()) => attached.push(ifindex),
+                Err(failure) => failed.push((key.clone(), failure)),
+            }
+        }
+        self.linked.extend(attached);
+        self.problems.keep_pods(IssueCode::AttachFailed, |key| failed.iter().any(|(failed, _)| failed == key));
+        for (key, failure) in failed {
+            let message = format!("its packets are not judged: {failure}");
+            let news = self.problems.pod(&key, IssueCode::AttachFailed, message, Instant::now());
+            trouble = worse(trouble, Some(news));
+        }
+        trouble
+    }
+
+    /// Learns the node's own addresses.
+    pub(super) async fn look_at_host(&mut self) {
+        match self.network.host_addresses().await {
+            Ok(addresses) => self.node.set_host_addresses(addresses),
+            Err(failure) => tracing::warn!("cannot tell the addresses of the node: {failure}"),
+        }
+    }
+
+    /// Interfaces, routes or neighbours have changed: endpoints may be elsewhere, or gone.
+    pub(super) async fn look_again(&mut self) {
+        self.look_at_host().await;
+        let endpoints: Vec<(PodKey, Vec<IpAddr>, u32)> = self
+            .node
+            .endpoints()
+            .iter()
+            .map(|(key, endpoint)| (key.clone(), endpoint.addresses.clone(), endpoint.attachment.ifindex))
+            .collect();
+        for (key, addresses, ifindex) in endpoints {
+            match self.find(&addresses, Memory::Ignored).await {
+                Ok(Some(interface)) => self.take_interface(&key, interface),
+                // An address that answers no more is no reason to give up its interface, as long as that exists.
+                Ok(None) | Err(_) => {
+                    if let Ok(None) = self.network.interface(ifindex).await
+                        && self.node.detach(&key)
+                    {
+                        tracing::info!("{key} has lost its interface {ifindex}");
+                    }
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        for ifindex in &self.linked {
+            if let Ok(None) = self.network.interface(*ifindex).await {
+                gone.push(*ifindex);
+            }
+        }
+        for ifindex in gone {
+            self.linked.remove(&ifindex);
+            self.names.remove(&ifindex);
+        }
+        if let Err(failure) = self.datapath.prune() {
+            tracing::warn!("cannot remove what is left of interfaces that are gone: {failure}");
+        }
+    }
+
+    /// How long ago the last commit was made.
+    pub(super) fn committed_ago(&self) -> Option<Duration> {
+        self.committed_at.map(|committed| committed.elapsed())
+    }
+}

@@ -1,0 +1,109 @@
+//! How answers are written: tables for people, JSON and YAML for scripts.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use serde::Serialize;
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Prints an answer. That nobody reads on is no error.
+pub fn print<T: Serialize>(answer: &T, format: Format, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    let mut text = match format {
+        Format::Table => table(answer),
+        Format::Json => serde_json::to_string_pretty(answer).context("cannot write JSON")?,
+        Format::Yaml => serde_saphyr::to_string(answer).context("cannot write YAML")?,
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write the answer"),
+        _ => Ok(()),
+    }
+}
+
+/// A table with a header.
+pub fn listing<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    let header = header.map(|title| Cell::new(title).add_attribute(Attribute::Bold));
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}
+
+/// Lines of a name and what is said of it.
+#[derive(Debug)]
+pub struct Card {
+    table: Table,
+}
+
+impl Card {
+    /// An empty one.
+    pub fn new() -> Self {
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        Self { table }
+    }
+
+    /// One more line.
+    pub fn line(&mut self, name: &str, said: impl Into<Cell>) {
+        self.table.add_row([Cell::new(name).add_attribute(Attribute::Bold), said.into()]);
+    }
+
+    /// As it is printed, without blanks at the ends of lines.
+    pub fn text(&self) -> String {
+        trimmed(&self.table)
+    }
+}
+
+/// A table as text, without blanks at the ends of lines.
+pub fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// What is good.
+pub fn good(text: impl ToString) -> Cell {
+    Cell::new(text).fg(Color::Green)
+}
+
+/// What is bad.
+pub fn bad(text: impl ToString) -> Cell {
+    Cell::new(text).fg(Color::Red)
+}
+
+/// What is worth a look.
+pub fn doubtful(text: impl ToString) -> Cell {
+    Cell::new(text).fg(Color::Yellow)
+}
+
+/// Lines, or a dash.
+pub fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let lines: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if lines.is_empty() { "-".to_owned() } else { lines.join("\n") }
+}
+
+/// `1 pod`, `2 pods`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {plural}") }
+}
+
+/// A policy's name without what the context says: `cluster-a/NetworkPolicy/shop/web` is `shop/web`.
+pub fn short_policy(name: &str) -> &str {
+    name.split_once("/NetworkPolicy/").map_or(name, |(_, short)| short)
+}

@@ -1,0 +1,125 @@
+//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::{Scrape, Scrapes, encode};
+use crate::api::types::Phase;
+
+/// How long the control loop may take to answer before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after a failure to accept a connection the next is tried.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Why metrics cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve metrics at {address}")]
+pub struct MetricsError {
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// A listening port.
+#[derive(Debug)]
+pub struct MetricsServer {
+    listener: TcpListener,
+}
+
+impl MetricsServer {
+    /// Listens at `address`.
+    pub async fn bind(address: SocketAddr) -> Result<Self, MetricsError> {
+        let listener = TcpListener::bind(address).await.map_err(|source| MetricsError { address, source })?;
+        Ok(Self { listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until the runtime ends.
+    pub async fn serve(self, scrapes: Scrapes) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection to the metrics: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let scrapes = scrapes.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let scrapes = scrapes.clone();
+                    async move { Ok::<_, Infallible>(respond(&request, &scrapes).await) }
+                });
+                let stream = TokioIo::new(stream);
+                let served = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+                if let Err(error) = served {
+                    tracing::debug!("a connection to the metrics ended early: {error}");
+                }
+            });
+        }
+    }
+}
+
+async fn respond(request: &Request<Incoming>, scrapes: &Scrapes) -> Response<Full<Bytes>> {
+    if *request.method() != Method::GET {
+        return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered\n".to_owned());
+    }
+    match request.uri().path() {
+        "/metrics" => match ask(scrapes, Scrape::Everything).await.as_ref().map(encode) {
+            None => stuck(),
+            Some(Ok(text)) => response(StatusCode::OK, OPEN_METRICS, text),
+            Some(Err(error)) => {
+                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("cannot encode metrics: {error}\n"))
+            }
+        },
+        path @ ("/healthz" | "/readyz") => match (path, ask(scrapes, Scrape::Phase).await) {
+            (_, None) => stuck(),
+            ("/readyz", Some(Phase::Starting)) => {
+                let waiting = "waiting for the clusters; the kernel enforces what it held before\n";
+                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, waiting.to_owned())
+            }
+            _ => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        },
+        _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz and /readyz\n".to_owned()),
+    }
+}
+
+fn stuck() -> Response<Full<Bytes>> {
+    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the control loop does not answer\n".to_owned())
+}
+
+/// What the control loop answers; `None`: nothing, in time.
+async fn ask<T>(scrapes: &Scrapes, scrape: impl FnOnce(oneshot::Sender<T>) -> Scrape) -> Option<T> {
+    let asked = async {
+        let (answer, answered) = oneshot::channel();
+        scrapes.send(scrape(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+}
+
+fn response(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
