@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cluster_set;
 pub mod convert;
 pub mod datapath;
+pub mod discovery;
 pub mod document;
 pub mod metrics;
 pub mod simulate;
