@@ -29,7 +29,7 @@ const LOOK_DELAY: Duration = Duration::from_millis(5);
 /// The network is looked at anew at most so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What is wrong is written to the log so long after a change.
-const SAY_DELAY: Duration = Duration::from_secs(1);
+const SAY_DELAY: Duration = Duration::from_millis(300);
 /// Flows are swept so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -138,7 +138,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                     drop(query.answer.send(answer));
                 }
                 Some(scrape) = inbox.scrapes.recv() => self.scrape(scrape),
-                () = tokio::time::sleep_until(wake) => self.act().await,
+                () = tokio::time::sleep_until(wake) => self.act(),
             }
         }
         tracing::info!("ending; the kernel goes on enforcing commit {}", self.node.tables().commit);
@@ -168,28 +168,28 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.node.apply(&events);
         self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { SAY_DELAY });
         match self.phase {
-            Phase::Enforcing => self.settle(Some(received)).await,
-            Phase::Starting if self.members.waiting().next().is_none() => self.begin().await,
+            Phase::Enforcing => self.settle(Some(received)),
+            Phase::Starting if self.members.waiting().next().is_none() => self.begin(),
             Phase::Starting => {}
         }
     }
 
     /// Does all that is due.
-    async fn act(&mut self) {
+    fn act(&mut self) {
         let now = Instant::now();
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if self.phase == Phase::Starting && self.started_at + self.settings.sync_deadline <= now {
             let late: Vec<&str> = self.members.waiting().map(ClusterId::as_str).collect();
             tracing::warn!("enforcing without having heard all of {}", late.join(", "));
-            self.begin().await;
+            self.begin();
         }
         if is_due(self.look_due) && self.phase == Phase::Enforcing {
             self.look_due = None;
             self.looked_at = Some(now);
-            self.look_again().await;
-            self.settle(None).await;
+            self.look_again();
+            self.settle(None);
         } else if is_due(self.backoff.due()) {
-            self.settle(None).await;
+            self.settle(None);
         }
         if is_due(self.look_due) {
             self.look_due = None;
@@ -205,16 +205,16 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     }
 
     /// From here on the kernel changes.
-    async fn begin(&mut self) {
-        self.look_at_host().await;
+    fn begin(&mut self) {
+        self.look_at_host();
         self.phase = Phase::Enforcing;
-        self.settle_first().await;
+        self.settle_first();
         let compiler = self.node.compiler();
         tracing::info!(
-            "enforcing on node {}: {} of {} endpoints have an interface, {} policies, commit {}",
+            "enforcing on node {}: endpoints {}, {} of them with an interface; policies {}; commit {}",
             self.settings.node,
-            self.node.endpoints().len(),
             compiler.subjects().len(),
+            self.node.endpoints().len(),
             compiler.policies().count(),
             self.node.tables().commit,
         );

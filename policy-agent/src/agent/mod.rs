@@ -4,14 +4,17 @@ mod answer;
 mod backoff;
 mod control;
 mod explain;
+mod machine;
 mod members;
 mod options;
 mod problems;
+mod run;
 mod seams;
 mod settle;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 
 pub use control::{Control, Ending, Inbox, Settings};
 pub use options::{Cli, DEFAULT_SOCKET};
-pub use seams::{Datapath, Discovery, Failure, Interface};
+pub use seams::{Datapath, Discovery, Failure};

@@ -5,8 +5,9 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use policy_common::table::EndpointCounters;
-use policy_core::node::Attachment;
 use policy_core::plan::{Limits, Plan, Step};
+
+use crate::discovery::{Interface, Located};
 
 /// Why the machine did not do what was asked, for a person; sources are part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,15 +26,6 @@ impl Failure {
         }
         Self(text)
     }
-}
-
-/// The host side of a pod's interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Where it is.
-    pub attachment: Attachment,
-    /// Its name.
-    pub name: String,
 }
 
 /// The kernel's tables and programs.
@@ -63,14 +55,14 @@ pub trait Datapath {
 
 /// The routing table, neighbours and bridges of the node.
 pub trait Discovery {
-    /// The interface behind which an address is; `None`: there is none, or it cannot be told yet.
-    fn locate(&mut self, address: IpAddr) -> impl Future<Output = Result<Option<Interface>, Failure>>;
+    /// The interface behind which a pod with these addresses is.
+    fn locate(&mut self, addresses: &[IpAddr]) -> Result<Located, Failure>;
 
     /// An interface by its number; `None`: it is gone.
-    fn interface(&mut self, ifindex: u32) -> impl Future<Output = Result<Option<Interface>, Failure>>;
+    fn interface(&mut self, ifindex: u32) -> Result<Option<Interface>, Failure>;
 
     /// The addresses of the node itself.
-    fn host_addresses(&mut self) -> impl Future<Output = Result<BTreeSet<IpAddr>, Failure>>;
+    fn host_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Failure>;
 
     /// Waits until interfaces, routes, neighbours or addresses may have changed. Loses nothing when it is dropped.
     fn changed(&mut self) -> impl Future<Output = ()>;

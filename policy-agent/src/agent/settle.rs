@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::control::Control;
 use super::problems::News;
-use super::seams::{Datapath, Discovery, Failure, Interface};
+use super::seams::{Datapath, Discovery, Failure};
+use crate::discovery::{Interface, Located};
 
 /// Whether an address that is not found may be where the tables of an earlier life have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +34,14 @@ fn worse(one: Trouble, other: Trouble) -> Trouble {
 
 impl<D: Datapath, N: Discovery> Control<D, N> {
     /// The first round of this process.
-    pub(super) async fn settle_first(&mut self) {
-        let located = self.locate(Memory::Believed).await;
+    pub(super) fn settle_first(&mut self) {
+        let located = self.locate(Memory::Believed);
         self.commit_and_attach(located, None);
     }
 
     /// Brings the kernel up to date; `since`: when the first of the changes came.
-    pub(super) async fn settle(&mut self, since: Option<Instant>) {
-        let located = self.locate(Memory::Ignored).await;
+    pub(super) fn settle(&mut self, since: Option<Instant>) {
+        let located = self.locate(Memory::Ignored);
         self.commit_and_attach(located, since);
     }
 
@@ -59,26 +60,24 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     }
 
     /// Finds the interfaces of endpoints that have none yet.
-    async fn locate(&mut self, memory: Memory) -> Trouble {
+    fn locate(&mut self, memory: Memory) -> Trouble {
         let detached: Vec<(PodKey, Vec<IpAddr>)> =
             self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
         let mut trouble = None;
         for (key, addresses) in detached {
-            let listed = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-            let message = match self.find(&addresses, memory).await {
-                Ok(Some(interface)) => {
+            let why = match self.find(&addresses, memory) {
+                Ok(Located::At(interface)) => {
                     self.take_interface(&key, interface);
                     continue;
                 }
-                Ok(None) => format!(
-                    "no interface of this node leads to {}: its packets are not judged until one does \
-                     (is the pod's network set up?)",
-                    listed()
-                ),
-                Err(failure) => {
-                    format!("its interface cannot be found ({failure}): its packets are not judged until it is")
-                }
+                Ok(Located::Nowhere(obstacle)) => obstacle.to_string(),
+                Err(failure) => failure.to_string(),
             };
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "no interface of this node leads to {} ({why}): its packets are not judged until one does",
+                addresses.join(" and ")
+            );
             let news = self.problems.pod(&key, IssueCode::NoInterface, message, Instant::now());
             trouble = worse(trouble, Some(news));
         }
@@ -88,26 +87,20 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         trouble
     }
 
-    async fn find(&mut self, addresses: &[IpAddr], memory: Memory) -> Result<Option<Interface>, Failure> {
-        let mut failure = None;
+    fn find(&mut self, addresses: &[IpAddr], memory: Memory) -> Result<Located, Failure> {
+        let located = self.network.locate(addresses);
+        if memory == Memory::Ignored || matches!(located, Ok(Located::At(_))) {
+            return located;
+        }
         for address in addresses {
-            match self.network.locate(*address).await {
-                Ok(Some(interface)) => return Ok(Some(interface)),
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
+            let held = self.node.tables().local.get(address).map(|local| local.ifindex);
+            if let Some(ifindex) = held.filter(|ifindex| *ifindex != IFINDEX_HOST)
+                && let Some(interface) = self.network.interface(ifindex)?
+            {
+                return Ok(Located::At(interface));
             }
         }
-        if memory == Memory::Believed {
-            for address in addresses {
-                let held = self.node.tables().local.get(address).map(|local| local.ifindex);
-                if let Some(ifindex) = held.filter(|ifindex| *ifindex != IFINDEX_HOST)
-                    && let Some(interface) = self.network.interface(ifindex).await?
-                {
-                    return Ok(Some(interface));
-                }
-            }
-        }
-        failure.map_or(Ok(None), Err)
+        located
     }
 
     fn take_interface(&mut self, key: &PodKey, interface: Interface) {
@@ -178,16 +171,16 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     }
 
     /// Learns the node's own addresses.
-    pub(super) async fn look_at_host(&mut self) {
-        match self.network.host_addresses().await {
+    pub(super) fn look_at_host(&mut self) {
+        match self.network.host_addresses() {
             Ok(addresses) => self.node.set_host_addresses(addresses),
             Err(failure) => tracing::warn!("cannot tell the addresses of the node: {failure}"),
         }
     }
 
     /// Interfaces, routes or neighbours have changed: endpoints may be elsewhere, or gone.
-    pub(super) async fn look_again(&mut self) {
-        self.look_at_host().await;
+    pub(super) fn look_again(&mut self) {
+        self.look_at_host();
         let endpoints: Vec<(PodKey, Vec<IpAddr>, u32)> = self
             .node
             .endpoints()
@@ -195,11 +188,11 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             .map(|(key, endpoint)| (key.clone(), endpoint.addresses.clone(), endpoint.attachment.ifindex))
             .collect();
         for (key, addresses, ifindex) in endpoints {
-            match self.find(&addresses, Memory::Ignored).await {
-                Ok(Some(interface)) => self.take_interface(&key, interface),
+            match self.find(&addresses, Memory::Ignored) {
+                Ok(Located::At(interface)) => self.take_interface(&key, interface),
                 // An address that answers no more is no reason to give up its interface, as long as that exists.
-                Ok(None) | Err(_) => {
-                    if let Ok(None) = self.network.interface(ifindex).await
+                Ok(Located::Nowhere(_)) | Err(_) => {
+                    if let Ok(None) = self.network.interface(ifindex)
                         && self.node.detach(&key)
                     {
                         tracing::info!("{key} has lost its interface {ifindex}");
@@ -209,7 +202,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
         let mut gone = Vec::new();
         for ifindex in &self.linked {
-            if let Ok(None) = self.network.interface(*ifindex).await {
+            if let Ok(None) = self.network.interface(*ifindex) {
                 gone.push(*ifindex);
             }
         }

@@ -7,8 +7,8 @@ use comfy_table::Cell;
 use policy_core::model::{Issue, Level};
 
 use super::ask::AskOptions;
-use super::output::{bad, counted, doubtful, listing, trimmed};
-use crate::api::types::Request;
+use super::output::{bad, doubtful, issues_counted, listing, trimmed};
+use crate::api::types::{IssueCounts, Request};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,8 +45,8 @@ fn text(issues: &[Issue]) -> String {
         table.add_row([level, Cell::new(object), Cell::new(field), Cell::new(message)]);
     }
     let errors = issues.iter().filter(|issue| issue.level == Level::Error).count();
-    let counts = format!("{}, {}", counted(errors, "error"), counted(issues.len() - errors, "warning"));
-    format!("{}{counts}\n", trimmed(&table))
+    let counts = IssueCounts { errors, warnings: issues.len() - errors };
+    format!("{}\n{}\n", trimmed(&table), issues_counted(counts))
 }
 
 #[cfg(test)]
@@ -66,13 +66,11 @@ mod tests {
         };
         let issues = [issue(Level::Warning, "a/Pod/x/y", "odd"), issue(Level::Error, "b/Pod/x/y", "wrong")];
         let expected = "
-─────────────────────────────────────
  LEVEL     OBJECT      FIELD   ISSUE
-═════════════════════════════════════
+─────────────────────────────────────
  error     b/Pod/x/y   -       wrong
-─────────────────────────────────────
  warning   a/Pod/x/y   -       odd
-─────────────────────────────────────
+
 1 error, 1 warning
 ";
         assert_eq!(format!("\n{}", text(&issues)), expected);

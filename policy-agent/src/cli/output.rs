@@ -4,9 +4,11 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, TableComponent};
 use serde::Serialize;
+
+use crate::api::types::IssueCounts;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,7 +41,8 @@ pub fn print<T: Serialize>(answer: &T, format: Format, table: impl FnOnce(&T) ->
 pub fn listing<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     let header = header.map(|title| Cell::new(title).add_attribute(Attribute::Bold));
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table
 }
 
@@ -101,6 +104,12 @@ pub fn counted(count: usize, noun: &str) -> String {
         None => format!("{noun}s"),
     };
     if count == 1 { format!("1 {noun}") } else { format!("{count} {plural}") }
+}
+
+/// `1 error, 2 warnings`, or what there is of them; empty: nothing.
+pub fn issues_counted(IssueCounts { errors, warnings }: IssueCounts) -> String {
+    let parts = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0);
+    parts.map(|(count, noun)| counted(count, noun)).collect::<Vec<_>>().join(", ")
 }
 
 /// A policy's name without what the context says: `cluster-a/NetworkPolicy/shop/web` is `shop/web`.

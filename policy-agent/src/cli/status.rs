@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 
 use super::ask::AskOptions;
-use super::output::{Card, bad, counted, doubtful, good, listing, trimmed};
+use super::output::{Card, bad, counted, doubtful, good, issues_counted, listing, trimmed};
 use crate::api::types::{IssueCounts, Phase, Request, Status, TableUse};
 
 const EXAMPLES: &str = "\
@@ -65,10 +65,8 @@ fn text(status: &Status) -> String {
         "issues",
         match status.issues {
             IssueCounts { errors: 0, warnings: 0 } => good("none"),
-            IssueCounts { errors: 0, warnings } => doubtful(counted(warnings, "warning")),
-            IssueCounts { errors, warnings } => {
-                bad(format!("{}, {}: see policyctl issues", counted(errors, "error"), counted(warnings, "warning")))
-            }
+            counts @ IssueCounts { errors: 0, .. } => doubtful(issues_counted(counts)),
+            counts => bad(format!("{}: see policyctl issues", issues_counted(counts))),
         },
     );
     let mut table = listing(["TABLE", "ENTRIES", "LIMIT", "FULL"]);
@@ -135,11 +133,9 @@ mod tests {
  policies    1 policy, 2 identities
  issues      1 error, 2 warnings: see policyctl issues
 
-────────────────────────────────
  TABLE   ENTRIES   LIMIT   FULL
-════════════════════════════════
- rules        90     100   90 %
 ────────────────────────────────
+ rules        90     100   90 %
 ";
         assert_eq!(format!("\n{}", text(&status)), expected);
     }

@@ -123,3 +123,48 @@ fn response(status: StatusCode, kind: HeaderValue, body: String) -> Response<Ful
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// The first line of what an agent in this phase answers; `None`: its loop is stuck.
+    async fn status_line(phase: Option<Phase>, path: &str) -> String {
+        let server = MetricsServer::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
+        let address = server.address().expect("it listens");
+        let (scrapes, mut inbox) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(server.serve(scrapes));
+        if let Some(phase) = phase {
+            tokio::spawn(async move {
+                while let Some(scrape) = inbox.recv().await {
+                    if let Scrape::Phase(answer) = scrape {
+                        assert_eq!(answer.send(phase), Ok(()));
+                    }
+                }
+            });
+        }
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it answers");
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_waits_for_clusters_is_well_but_not_ready() {
+        let starting = Some(Phase::Starting);
+        assert_eq!(status_line(starting, "/healthz").await, "HTTP/1.1 200 OK");
+        assert_eq!(status_line(starting, "/readyz").await, "HTTP/1.1 503 Service Unavailable");
+        assert_eq!(status_line(Some(Phase::Enforcing), "/readyz").await, "HTTP/1.1 200 OK");
+        assert_eq!(status_line(starting, "/").await, "HTTP/1.1 404 Not Found");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_whose_loop_is_stuck_is_not_well() {
+        assert_eq!(status_line(None, "/healthz").await, "HTTP/1.1 503 Service Unavailable");
+    }
+}

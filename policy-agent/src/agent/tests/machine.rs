@@ -10,7 +10,8 @@ use policy_core::node::Attachment;
 use policy_core::plan::{Limits, Plan, Step, TableState, Write};
 use tokio::sync::Notify;
 
-use super::super::seams::{Datapath, Discovery, Failure, Interface};
+use super::super::seams::{Datapath, Discovery, Failure};
+use crate::discovery::{Interface, Located, Obstacle};
 
 /// What was done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,16 +126,18 @@ impl Datapath for Machine {
 }
 
 impl Discovery for Machine {
-    async fn locate(&mut self, address: IpAddr) -> Result<Option<Interface>, Failure> {
+    fn locate(&mut self, addresses: &[IpAddr]) -> Result<Located, Failure> {
         let state = self.0.borrow();
-        Ok(state.routes.get(&address).and_then(|ifindex| state.interfaces.get(ifindex)).cloned())
+        let routes = addresses.iter().filter_map(|address| state.routes.get(address));
+        let found = routes.filter_map(|ifindex| state.interfaces.get(ifindex)).next();
+        Ok(found.map_or(Located::Nowhere(Obstacle::NoRoute), |interface| Located::At(interface.clone())))
     }
 
-    async fn interface(&mut self, ifindex: u32) -> Result<Option<Interface>, Failure> {
+    fn interface(&mut self, ifindex: u32) -> Result<Option<Interface>, Failure> {
         Ok(self.0.borrow().interfaces.get(&ifindex).cloned())
     }
 
-    async fn host_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Failure> {
+    fn host_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Failure> {
         Ok(self.0.borrow().hosts.clone())
     }
 
