@@ -28,8 +28,10 @@ const WINDOW: Duration = Duration::from_millis(10);
 const LOOK_DELAY: Duration = Duration::from_millis(5);
 /// The network is looked at anew at most so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// What is wrong is written to the log so long after a change.
+/// What is wrong is written to the log so long after a change, at least.
 const SAY_DELAY: Duration = Duration::from_millis(300);
+/// Finding what is wrong takes at most one part in so many of the time.
+const SAY_SHARE: u32 = 20;
 /// Flows are swept so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -88,6 +90,7 @@ pub struct Control<D, N> {
     looked_at: Option<Instant>,
     look_due: Option<Instant>,
     say_due: Option<Instant>,
+    say_delay: Duration,
     sweep_due: Instant,
 }
 
@@ -116,6 +119,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             looked_at: None,
             look_due: None,
             say_due: None,
+            say_delay: SAY_DELAY,
             sweep_due: now + SWEEP_INTERVAL,
         }
     }
@@ -166,7 +170,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.members.update(&events, &issues);
         self.problems.source(issues);
         self.node.apply(&events);
-        self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { SAY_DELAY });
+        self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { self.say_delay });
         match self.phase {
             Phase::Enforcing => self.settle(Some(received)),
             Phase::Starting if self.members.waiting().next().is_none() => self.begin(),
@@ -197,6 +201,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         if is_due(self.say_due) {
             self.say_due = None;
             self.problems.say(self.node.compiler(), now);
+            self.say_delay = SAY_DELAY.max(now.elapsed() * SAY_SHARE);
         }
         if self.sweep_due <= now {
             self.sweep_due = now + SWEEP_INTERVAL;
@@ -230,7 +235,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
 
     /// What is wrong is said soon, if nothing else says it sooner.
     pub(super) fn plan_say(&mut self) {
-        self.say_due.get_or_insert(Instant::now() + SAY_DELAY);
+        self.say_due.get_or_insert(Instant::now() + self.say_delay);
     }
 
     fn sweep(&mut self) {

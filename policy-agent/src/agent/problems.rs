@@ -128,7 +128,7 @@ impl Problems {
             }
         }
         for issue in self.said.difference(&issues).filter(|issue| !places.contains(&(issue.code, place(issue)))) {
-            tracing::info!("{}: mended: {}", place(issue), issue.message);
+            tracing::info!("{}: mended (it was: {})", place(issue), issue.message);
         }
         self.said = issues;
     }
