@@ -23,7 +23,7 @@ What it says can be widened with --log debug.";
 
 /// Enforces the network policy of one node.
 #[derive(Debug, Parser)]
-#[command(name = "policy-agent", version, about, after_help = EXAMPLES)]
+#[command(name = "policy-agent", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,

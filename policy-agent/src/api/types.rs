@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use policy_core::model::Issue;
 use serde::{Deserialize, Serialize};
 
-/// A question, and by [`Request::path`] where it is asked.
+/// A question, and by its variant where it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// [`Status`].

@@ -26,7 +26,7 @@ Examples:
 
 /// What Crosswall decides, and why.
 #[derive(Debug, Parser)]
-#[command(name = "policyctl", version, about, after_help = EXAMPLES)]
+#[command(name = "policyctl", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
