@@ -1,13 +1,11 @@
 //! Discovery in network namespaces: which interface a pod is behind, and what is none.
 
-mod support;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::net::{Net, PATIENCE, ip};
 use policy_agent::discovery::{Discovery, DiscoveryError, Interface, Located, Obstacle};
 use policy_core::node::Attachment;
-use support::{Net, PATIENCE, ip};
 
 fn at(node: &Net, name: &str, bridge: Option<&str>) -> Located {
     let attachment = Attachment { ifindex: node.ifindex(name), bridge: bridge.map(|bridge| node.ifindex(bridge)) };

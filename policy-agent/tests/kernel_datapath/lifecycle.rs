@@ -1,0 +1,145 @@
+//! Links and pins as interfaces come, go and are renamed, and the end of everything.
+
+use policy_agent::datapath::{Removed, uninstall};
+use policy_core::testing::{ClusterSetBuilder, abc, namespace, pod, policy};
+
+use crate::node::EnforcingNode;
+
+const ONE: (&str, &[&str]) = ("one", &["10.1.0.1"]);
+const TWO: (&str, &[&str]) = ("two", &["10.1.0.2"]);
+
+/// Two pods; nobody may talk to `two`.
+fn set() -> ClusterSetBuilder {
+    abc()
+        .with(namespace("a/n"))
+        .with(pod("a/n/one").ip("10.1.0.1"))
+        .with(pod("a/n/two").labels("app=two").ip("10.1.0.2"))
+        .with(policy("a/n/two").select("app=two").no_ingress())
+}
+
+fn enforcing() -> EnforcingNode {
+    let mut node = EnforcingNode::new(&set(), &[ONE, TWO]);
+    node.enforce();
+    node
+}
+
+const LINKS: [&str; 4] = ["one-from_pod", "one-to_pod", "two-from_pod", "two-to_pod"];
+
+#[test]
+fn the_end_of_the_agent_changes_nothing() {
+    let node = enforcing();
+    let EnforcingNode { bpffs, net, pods, datapath, node: compiler } = node;
+    drop(datapath);
+    assert_eq!(bpffs.names("links"), LINKS);
+    let (datapath, _) = bpffs.open();
+    let mut attached: Vec<u32> = datapath.attached().collect();
+    attached.sort_unstable();
+    assert_eq!(attached, [net.ifindex("one"), net.ifindex("two")]);
+    let node = EnforcingNode { bpffs, net, pods, datapath, node: compiler };
+    assert!(!node.reaches("one", "two", "10.1.0.2", 9));
+}
+
+#[test]
+fn attaching_again_keeps_the_links() {
+    let mut node = enforcing();
+    let programs = node.programs("two");
+    node.attach();
+    assert_eq!(node.programs("two"), programs);
+    assert_eq!(node.bpffs.names("links"), LINKS);
+}
+
+#[test]
+fn a_link_follows_its_interface_to_another_name() {
+    let mut node = enforcing();
+    let (ifindex, programs) = (node.net.ifindex("two"), node.programs("two"));
+    node.net.ip("link set two down");
+    node.net.ip("link set two name two.5");
+    node.net.ip("link set two.5 up");
+    let datapath = &mut node.datapath;
+    node.net.enter(|| datapath.attach(ifindex, "two.5")).expect("attached");
+    // The BPF file system allows no dots.
+    assert_eq!(node.bpffs.names("links"), ["one-from_pod", "one-to_pod", "two%2e5-from_pod", "two%2e5-to_pod"]);
+    assert_eq!(node.programs("two.5"), programs);
+}
+
+#[test]
+fn what_is_left_of_an_interface_that_is_gone_is_removed() {
+    let mut node = enforcing();
+    node.net.ip("link del two");
+    assert_eq!(node.datapath.prune().expect("pruned"), 2);
+    assert_eq!(node.bpffs.names("links"), ["one-from_pod", "one-to_pod"]);
+    assert_eq!(node.datapath.prune().expect("pruned"), 0);
+    // The next run finds it so too.
+    node.net.ip("link del one");
+    node.reopen();
+    assert_eq!(node.bpffs.names("links"), [""; 0]);
+    assert_eq!(node.datapath.attached().count(), 0);
+}
+
+#[test]
+fn a_new_interface_of_an_old_name_gets_links_of_its_own() {
+    let mut node = enforcing();
+    let before = node.net.ifindex("two");
+    node.net.ip("link del two");
+    let pod = node.net.routed_pod("two", TWO.1);
+    node.pods.insert("two", pod);
+    assert_ne!(node.net.ifindex("two"), before);
+    assert!(node.reaches("one", "two", "10.1.0.2", 9), "no programs yet");
+    node.enforce();
+    assert_eq!(node.bpffs.names("links"), LINKS);
+    assert_eq!(node.programs("two").map(|programs| programs.len()), [1, 1]);
+    assert!(!node.reaches("one", "two", "10.1.0.2", 9));
+}
+
+#[test]
+fn a_detached_interface_is_open() {
+    let mut node = enforcing();
+    let ifindex = node.net.ifindex("two");
+    node.datapath.detach(ifindex).expect("detached");
+    assert!(node.reaches("one", "two", "10.1.0.2", 9));
+    assert_eq!(node.bpffs.names("links"), ["one-from_pod", "one-to_pod"]);
+}
+
+#[test]
+fn uninstalling_leaves_nothing_and_says_what_it_removed() {
+    let node = enforcing();
+    assert!(!node.reaches("one", "two", "10.1.0.2", 9));
+    let removed = uninstall(node.bpffs.path()).expect("uninstalled");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let tables = [
+        "control",
+        "counters",
+        "endpoints",
+        "flows_v4",
+        "flows_v6",
+        "ident_v4",
+        "ident_v6",
+        "local_v4",
+        "local_v6",
+        "nets_v4",
+        "nets_v6",
+        "ports",
+        "rules",
+    ];
+    let expected = Removed { links: names(&LINKS), programs: names(&["from_pod", "to_pod"]), tables: names(&tables) };
+    assert_eq!(removed, expected);
+    assert_eq!(node.programs("two"), [vec![], vec![]]);
+    assert!(node.reaches("one", "two", "10.1.0.2", 9));
+    assert!(!node.bpffs.pin("").exists());
+    assert_eq!(uninstall(node.bpffs.path()).expect("again").to_string(), "nothing was installed");
+}
+
+#[test]
+fn uninstalling_what_is_half_there_removes_the_rest() {
+    let node = enforcing();
+    for pin in ["control", "links/one-to_pod", "programs/to_pod"] {
+        std::fs::remove_file(node.bpffs.pin(pin)).expect("pinned");
+    }
+    std::fs::remove_file(node.bpffs.pin("programs/from_pod")).expect("pinned");
+    std::fs::remove_dir(node.bpffs.pin("programs")).expect("empty");
+    let removed = uninstall(node.bpffs.path()).expect("uninstalled");
+    assert_eq!(removed.links, ["one-from_pod", "two-from_pod", "two-to_pod"]);
+    assert_eq!((removed.programs.len(), removed.tables.len()), (0, 12));
+    assert!(!node.bpffs.pin("").exists());
+    assert_eq!(node.programs("one"), [vec![], vec![]]);
+}

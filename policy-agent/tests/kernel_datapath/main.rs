@@ -1,0 +1,10 @@
+//! The datapath and discovery against the real kernel, in network namespaces and on the machine's BPF file system.
+
+mod bpffs;
+mod discovery;
+mod lifecycle;
+mod net;
+mod node;
+mod refusals;
+mod tables;
+mod traffic;

@@ -1,0 +1,129 @@
+//! What plans write is what is read back, by this run and by the next, wherever a plan is cut off.
+
+use policy_agent::datapath::Datapath;
+use policy_common::table::{Answer, RuleEntry, RuleKey};
+use policy_core::compile::Subjects;
+use policy_core::model::Event;
+use policy_core::node::{Attachment, Node};
+use policy_core::plan::{Plan, Step, TableState, Write};
+use policy_core::testing::event_sequences;
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::bpffs::{Bpffs, SMALL};
+
+fn execute(datapath: &mut Datapath, plan: &Plan, done: impl FnMut(&Step)) {
+    datapath.execute(plan, done).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+}
+
+#[test]
+fn a_first_run_begins_with_empty_tables_and_pins_everything() {
+    let bpffs = Bpffs::new();
+    let (_datapath, state) = bpffs.open();
+    assert_eq!(state, TableState::default());
+    let tables = [
+        "control",
+        "counters",
+        "endpoints",
+        "flows_v4",
+        "flows_v6",
+        "ident_v4",
+        "ident_v6",
+        "links",
+        "local_v4",
+        "local_v6",
+        "nets_v4",
+        "nets_v6",
+        "ports",
+        "programs",
+        "rules",
+    ];
+    assert_eq!(bpffs.names(""), tables);
+    assert_eq!(bpffs.names("programs"), ["from_pod", "to_pod"]);
+}
+
+#[test]
+fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
+    let bpffs = Bpffs::new();
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut elements = 0;
+    let (mut datapath, mut state) = bpffs.open();
+    for round in 0..10 {
+        let history = event_sequences(20).new_tree(&mut runner).expect("a history").current();
+        let config = history.batches.iter().flatten().find_map(|event| match event {
+            Event::Configured(config) => Some(config.clone()),
+            _ => None,
+        });
+        // Each round goes on from what the last one left, as a restarted agent does.
+        let mut node = Node::new(config.expect("configured"), Subjects::All, state.clone(), SMALL.limits());
+        let last = history.batches.len() - 1;
+        for (number, batch) in history.batches.iter().enumerate() {
+            node.apply(batch);
+            let keys: Vec<_> = node.detached().map(|pod| pod.key.clone()).collect();
+            for (ifindex, key) in (5000 + 100 * round..).zip(keys) {
+                node.attach(&key, Attachment { ifindex, bridge: Some(9) });
+            }
+            let mut plan = node.plan().expect("it fits");
+            if number == last {
+                // The agent dies in the middle of its last commit.
+                plan.steps.truncate(plan.steps.len() / 2);
+            }
+            execute(&mut datapath, &plan, |step| node.stepped(step));
+            state = datapath.read().expect("the tables can be read");
+            assert_eq!(&state, node.tables());
+            elements = elements.max(state.rules.len() + state.idents.len() + state.nets.len() + state.ports.len());
+        }
+        drop(datapath);
+        let (reopened, found) = bpffs.open();
+        assert_eq!(found, state);
+        datapath = reopened;
+    }
+    assert!(elements > 10, "the histories came to {elements} elements at most");
+}
+
+fn rule(number: u32, entry: Option<RuleEntry>) -> Step {
+    Step::Write(Write::Rule(RuleKey { policy: number, identity: 1 }, entry))
+}
+
+const ROW: RuleEntry = RuleEntry { answer: Answer::Allow, ports: 0, rule: 7 };
+
+#[test]
+fn thousands_of_writes_of_one_kind_arrive_in_batches() {
+    let bpffs = Bpffs::new();
+    let (mut datapath, mut model) = bpffs.open();
+    // More than one batch, and as many as the table holds.
+    let all = SMALL.rules;
+    let plan = Plan { steps: (0..all).map(|number| rule(number, Some(ROW))).collect() };
+    execute(&mut datapath, &plan, |step| model.step(step));
+    assert_eq!(model.rules.len(), all as usize);
+    assert_eq!(datapath.read().expect("readable"), model);
+    let plan = Plan { steps: (0..all).rev().map(|number| rule(number, None)).collect() };
+    execute(&mut datapath, &plan, |step| model.step(step));
+    assert_eq!(datapath.read().expect("readable"), TableState::default());
+}
+
+#[test]
+fn a_step_that_fails_ends_the_plan_and_all_before_it_are_told() {
+    let bpffs = Bpffs::new();
+    let (mut datapath, mut model) = bpffs.open();
+    let steps = (0..SMALL.rules + 10).map(|number| rule(number, Some(ROW))).chain([Step::Flip(1)]);
+    let plan = Plan { steps: steps.collect() };
+    let error = datapath.execute(&plan, |step| model.step(step)).expect_err("the table is full");
+    assert!(error.to_string().starts_with("cannot write to RuleKey"), "{error}");
+    assert_eq!(model.rules.len(), SMALL.rules as usize);
+    assert_eq!(datapath.read().expect("readable"), model);
+}
+
+#[test]
+fn deleting_what_is_gone_already_is_no_failure() {
+    let bpffs = Bpffs::new();
+    let (mut datapath, mut model) = bpffs.open();
+    let plan = Plan { steps: [1, 3, 5].map(|number| rule(number, Some(ROW))).to_vec() };
+    execute(&mut datapath, &plan, |step| model.step(step));
+    let plan = Plan { steps: (0..=5).map(|number| rule(number, None)).collect() };
+    let mut told = 0;
+    execute(&mut datapath, &plan, |_| told += 1);
+    assert_eq!(told, 6);
+    assert_eq!(datapath.read().expect("readable"), TableState::default());
+}
