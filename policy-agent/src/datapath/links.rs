@@ -10,7 +10,7 @@ use aya_obj::generated::bpf_attach_type;
 
 use super::error::DatapathError;
 use super::load::{Hook, Program};
-use super::pins::{Pins, remove_pin};
+use super::pins::{Pins, remove_pin, take_off};
 use super::sys;
 
 /// The links of this network namespace's interfaces.
@@ -117,7 +117,7 @@ impl Links {
     pub(super) fn detach(&mut self, ifindex: u32) -> Result<(), DatapathError> {
         for hook in Hook::ALL {
             if let Some(path) = self.known.remove(&(ifindex, hook)) {
-                remove_pin(&path)?;
+                take_off(&path)?;
             }
         }
         Ok(())

@@ -153,6 +153,18 @@ pub(super) fn remove_pin(path: &Path) -> Result<bool, DatapathError> {
     }
 }
 
+/// Removes a pin; what is a link is taken off its interface, even if a running agent holds it.
+pub(super) fn take_off(path: &Path) -> Result<bool, DatapathError> {
+    if let Ok(object) = sys::open_pin(path)
+        && let Ok(Some(leads)) = sys::tcx_link(object.as_fd())
+        && leads.ifindex != 0
+    {
+        // Without its pin it goes off as well; this only is sooner.
+        let _goes_with_the_pin = sys::detach_link(object.as_fd());
+    }
+    remove_pin(path)
+}
+
 impl Shape {
     /// The maps of an object, with these capacities.
     pub(super) fn of_object(object: &[u8], capacities: &Capacities) -> Result<BTreeMap<String, Self>, DatapathError> {

@@ -3,13 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use super::error::DatapathError;
 use super::links::entries;
-use super::pins::{Pins, remove_pin};
-use super::sys;
+use super::pins::{Pins, take_off};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +62,7 @@ pub fn uninstall(bpffs: &Path) -> Result<Removed, DatapathError> {
         (pins.root().to_owned(), &mut removed.tables),
     ] {
         match entries(&directory) {
-            Ok(paths) => paths.into_iter().for_each(|path| match remove(&path) {
+            Ok(paths) => paths.into_iter().for_each(|path| match take_off(&path) {
                 Ok(true) => names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned())),
                 Ok(false) => {}
                 Err(error) => keep(Err(error)),
@@ -75,18 +73,6 @@ pub fn uninstall(bpffs: &Path) -> Result<Removed, DatapathError> {
         keep(remove_directory(&directory));
     }
     first_failure.map_or(Ok(removed), Err)
-}
-
-/// Removes a pin; what is a link is taken off its interface, even if a running agent holds it.
-fn remove(path: &Path) -> Result<bool, DatapathError> {
-    if let Ok(object) = sys::open_pin(path)
-        && let Ok(Some(leads)) = sys::tcx_link(object.as_fd())
-        && leads.ifindex != 0
-    {
-        // Without its pin it goes off as well; this only is sooner.
-        let _goes_with_the_pin = sys::detach_link(object.as_fd());
-    }
-    remove_pin(path)
 }
 
 fn remove_directory(path: &Path) -> Result<(), DatapathError> {

@@ -123,7 +123,7 @@ fn uninstalling_leaves_nothing_and_says_what_it_removed() {
     ];
     let expected = Removed { links: names(&LINKS), programs: names(&["from_pod", "to_pod"]), tables: names(&tables) };
     assert_eq!(removed, expected);
-    assert_eq!(node.programs("two"), [vec![], vec![]]);
+    assert_eq!(node.programs("two"), [Vec::<u32>::new(), Vec::new()]);
     assert!(node.reaches("one", "two", "10.1.0.2", 9));
     assert!(!node.bpffs.pin("").exists());
     assert_eq!(uninstall(node.bpffs.path()).expect("again").to_string(), "nothing was installed");
@@ -141,5 +141,5 @@ fn uninstalling_what_is_half_there_removes_the_rest() {
     assert_eq!(removed.links, ["one-from_pod", "two-from_pod", "two-to_pod"]);
     assert_eq!((removed.programs.len(), removed.tables.len()), (0, 12));
     assert!(!node.bpffs.pin("").exists());
-    assert_eq!(node.programs("one"), [vec![], vec![]]);
+    assert_eq!(node.programs("one"), [Vec::<u32>::new(), Vec::new()]);
 }

@@ -9,7 +9,8 @@ pub mod sequences;
 pub mod strategies;
 
 pub use build::{
-    abc, block, cluster_set, connection, namespace, namespaces, node, pod, pods, pods_in, policy, rule, unreadable,
+    ClusterSetBuilder, abc, block, cluster_set, connection, namespace, namespaces, node, pod, pods, pods_in, policy,
+    rule, unreadable,
 };
 pub use connections::{connections, ends, worlds_with_connections};
 pub use parse::{labels, selector};
