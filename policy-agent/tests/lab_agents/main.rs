@@ -1,0 +1,7 @@
+//! Real agents, one a node, and real traffic between pods of three clusters.
+
+mod bad_input;
+mod changes;
+mod clusters;
+mod matrix;
+mod restart;
