@@ -2,6 +2,7 @@
 
 mod build_ebpf;
 mod ci;
+mod demo;
 mod setup;
 mod test;
 
@@ -24,6 +25,8 @@ enum Command {
     Setup(setup::Options),
     /// Rebuild the committed object with the kernel programs.
     BuildEbpf(build_ebpf::Options),
+    /// Three clusters in network namespaces, real agents, real traffic (root); else the simulated part.
+    Demo,
     /// Run the tests of every tier that this machine can run.
     Test,
     /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
@@ -36,6 +39,7 @@ impl Cli {
         match self.command {
             Command::Setup(options) => setup::run(&options),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
+            Command::Demo => demo::run(),
             Command::Test => test::run(test::Skipping::Allowed),
             Command::Ci(options) => ci::run(&options),
         }
