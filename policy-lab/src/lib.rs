@@ -24,6 +24,7 @@
 
 mod address;
 mod agent;
+mod bpffs;
 mod cleanup;
 mod error;
 mod host;
@@ -40,6 +41,7 @@ mod wiring;
 
 pub use address::{Addresses, Family, Mac};
 pub use agent::{Agent, AgentOptions};
+pub use bpffs::BpfFs;
 pub use cleanup::{RunId, on_signal, remove_labs_on_signals, sweep_dead_runs};
 pub use error::{Error, Result};
 pub use host::Host;

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::address::{ClusterIndex, Mac, NodeIndex};
+use crate::bpffs;
 use crate::cleanup::{self, RunId};
 use crate::error::{Error, Result};
 use crate::host::{Host, NextHop};
@@ -250,9 +250,7 @@ impl Lab {
         let directory = run.directory();
         {
             let _open = cleanup::permit()?;
-            let bpffs = cleanup::bpffs_of(&directory);
-            fs::create_dir_all(&bpffs).map_err(Error::path("create", &bpffs))?;
-            mount_bpffs(&bpffs)?;
+            bpffs::mount_at(&cleanup::bpffs_of(&directory))?;
         }
         let manifests = Manifests::create(directory.join("manifests"), settings)?;
         let fabric = Arc::new(NetNs::create(run, "fabric")?);
@@ -331,10 +329,6 @@ impl Drop for Lab {
     fn drop(&mut self) {
         cleanup::sweep(self.run);
     }
-}
-
-fn mount_bpffs(at: &Path) -> Result<()> {
-    mount(Some("bpf"), at, Some("bpf"), MsFlags::empty(), None::<&str>).map_err(Error::path("mount a bpffs at", at))
 }
 
 /// A matrix opens more sockets at once than the usual soft limit of 1024 files.

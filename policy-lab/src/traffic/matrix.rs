@@ -101,8 +101,8 @@ impl Lab {
         self.probe_one(&Probe::ping(from, to).over(family), Timing::within(timeout))
     }
 
-    /// Repeats `probes` until all of them are as `expected` says (`true` is allowed) and
-    /// returns how long that took; the last round covers all of them.
+    /// Repeats `probes` until all of them are as `expected` says (`true` is allowed); the last round covers all of
+    /// them. Returns when that round began: what it saw was so by its end, and may have become so within it.
     pub fn settle(
         &self,
         probes: &[Probe],
