@@ -32,7 +32,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const SAY_DELAY: Duration = Duration::from_millis(300);
 /// Finding what is wrong takes at most one part in so many of the time.
 const SAY_SHARE: u32 = 20;
-/// Flows are swept so often.
+/// Flows are swept, and links looked at, so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What an agent is told when it starts.
@@ -241,6 +241,10 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     fn sweep(&mut self) {
         if self.phase == Phase::Starting {
             return;
+        }
+        // No notice tells that somebody took a link off.
+        if self.look_at_links() {
+            self.settle(None);
         }
         match self.datapath.sweep_flows() {
             Ok(swept) => self.flows_swept += swept as u64,

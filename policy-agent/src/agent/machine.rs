@@ -24,8 +24,8 @@ impl seams::Datapath for Datapath {
         self.attach(interface.attachment.ifindex, &interface.name).map_err(|error| Failure::of(&error))
     }
 
-    fn prune(&mut self) -> Result<(), Failure> {
-        self.prune().map(drop).map_err(|error| Failure::of(&error))
+    fn prune(&mut self) -> Result<BTreeSet<u32>, Failure> {
+        self.prune().map_err(|error| Failure::of(&error))
     }
 
     fn counters(&mut self, element: u32) -> Result<Box<EndpointCounters>, Failure> {

@@ -43,8 +43,8 @@ pub trait Datapath {
     /// Puts the programs on an interface; those of an earlier life of the agent are replaced.
     fn attach(&mut self, interface: &Interface) -> Result<(), Failure>;
 
-    /// Removes what is left of interfaces that are gone.
-    fn prune(&mut self) -> Result<(), Failure>;
+    /// Removes what is left of interfaces that are gone; returns those that really have the programs.
+    fn prune(&mut self) -> Result<BTreeSet<u32>, Failure>;
 
     /// What happened to the packets of the endpoint with this element of `counters`.
     fn counters(&mut self, element: u32) -> Result<Box<EndpointCounters>, Failure>;

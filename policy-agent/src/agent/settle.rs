@@ -200,19 +200,29 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                 }
             }
         }
-        let mut gone = Vec::new();
-        for ifindex in &self.linked {
-            if let Ok(None) = self.network.interface(*ifindex) {
-                gone.push(*ifindex);
+        self.look_at_links();
+    }
+
+    /// Asks which interfaces really have the programs, whatever this process once attached: a number may be another
+    /// interface's by now, and anybody may take a link off. Returns whether some have lost them.
+    pub(super) fn look_at_links(&mut self) -> bool {
+        let live = match self.datapath.prune() {
+            Ok(live) => live,
+            Err(failure) => {
+                tracing::warn!("cannot remove what is left of interfaces that are gone: {failure}");
+                return false;
+            }
+        };
+        let lost: Vec<u32> = self.linked.difference(&live).copied().collect();
+        for ifindex in &lost {
+            self.linked.remove(ifindex);
+            if let Ok(Some(Interface { name, .. })) = self.network.interface(*ifindex) {
+                tracing::warn!("the programs on {name} (interface {ifindex}) are gone; they are attached again");
             }
         }
-        for ifindex in gone {
-            self.linked.remove(&ifindex);
-            self.names.remove(&ifindex);
-        }
-        if let Err(failure) = self.datapath.prune() {
-            tracing::warn!("cannot remove what is left of interfaces that are gone: {failure}");
-        }
+        let endpoints = self.node.endpoints();
+        self.names.retain(|ifindex, _| endpoints.values().any(|it| it.attachment.ifindex == *ifindex));
+        !lost.is_empty()
     }
 
     /// How long ago the last commit was made.

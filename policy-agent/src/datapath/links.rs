@@ -1,6 +1,6 @@
 //! Programs on interfaces: pinned tcx links, made once, replaced in place by later runs of the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -24,6 +24,12 @@ pub(super) struct Links {
 /// The pin of a link: `<ifname>-<hook>`. The BPF file system keeps dots to itself (`bpf_lookup` in kernel/bpf/inode.c).
 fn pin_name(interface: &str, hook: Hook) -> String {
     format!("{}-{}", interface.replace('%', "%25").replace('.', "%2e"), hook.as_str())
+}
+
+/// The pin of a live link whose interface lost its name to another one. No interface's own pin is called so: a percent
+/// sign in a name is escaped.
+fn aside_name(ifindex: u32, hook: Hook) -> String {
+    format!("%{ifindex}-{}", hook.as_str())
 }
 
 /// The hook that a pin's name tells.
@@ -82,12 +88,14 @@ impl Links {
                 move |source| DatapathError::Link { operation, hook: hook.as_str(), interface, source }
             };
             let path = self.directory.join(pin_name(name, hook));
-            if self.still_there(ifindex, hook, &path, &programs[hook as usize]).map_err(failed("take over"))? {
+            if self.take_over_one((ifindex, hook), &programs[hook as usize]).map_err(failed("take over"))? {
+                self.name((ifindex, hook), &path)?;
                 continue;
             }
-            // Whatever has the name now was another interface's.
-            remove_pin(&path)?;
-            self.known.retain(|_, known| *known != path);
+            if let Some(dead) = self.known.remove(&(ifindex, hook)) {
+                remove_pin(&dead)?;
+            }
+            self.clear(&path)?;
             let link = sys::create_tcx_link(programs[hook as usize].fd(), ifindex, attach_type(hook))
                 .map_err(|error| not_attached(error, ifindex, name, hook))?;
             sys::pin(link.as_fd(), &path).map_err(failed("pin the link of"))?;
@@ -96,21 +104,42 @@ impl Links {
         Ok(())
     }
 
-    /// Whether an interface has a link at a hook; puts its pin where it belongs and our program on it.
-    fn still_there(&mut self, ifindex: u32, hook: Hook, path: &Path, program: &Program) -> io::Result<bool> {
-        let Some(known) = self.known.get(&(ifindex, hook)) else { return Ok(false) };
-        let Ok(link) = sys::open_pin(known) else { return Ok(false) };
+    /// Whether there is a link at a place; puts our program on it.
+    fn take_over_one(&self, place: (u32, Hook), program: &Program) -> io::Result<bool> {
+        let Some(path) = self.known.get(&place) else { return Ok(false) };
+        let Ok(link) = sys::open_pin(path) else { return Ok(false) };
         match sys::tcx_link(link.as_fd())? {
-            Some(leads) if leads.ifindex == ifindex => replace(&link, leads, program)?,
-            _ => return Ok(false),
+            Some(leads) if leads.ifindex == place.0 => replace(&link, leads, program).map(|()| true),
+            _ => Ok(false),
         }
-        if known != path {
-            // The interface has another name now. A pin that has it already is of an interface that had it before.
-            fs::rename(known, path)?;
-            self.known.retain(|_, known| *known != path);
-            self.known.insert((ifindex, hook), path.to_owned());
+    }
+
+    /// Gives a link's pin its name, whoever had that before.
+    fn name(&mut self, place: (u32, Hook), path: &Path) -> Result<(), DatapathError> {
+        let Some(known) = self.known.get(&place).filter(|known| *known != path).cloned() else { return Ok(()) };
+        self.clear(path)?;
+        self.rename(place, &known, path.to_owned())
+    }
+
+    /// Makes a name free. Nobody but its pin may hold a link, so that of an interface that only lost its name is
+    /// renamed: without a pin its programs would be off at once.
+    fn clear(&mut self, path: &Path) -> Result<(), DatapathError> {
+        let holder = self.known.iter().find(|(_, known)| *known == path).map(|(place, _)| *place);
+        let Some(place) = holder else { return remove_pin(path).map(drop) };
+        if is_live(place.0, path) {
+            let aside = self.directory.join(aside_name(place.0, place.1));
+            return self.rename(place, path, aside);
         }
-        Ok(true)
+        self.known.remove(&place);
+        remove_pin(path).map(drop)
+    }
+
+    fn rename(&mut self, place: (u32, Hook), from: &Path, to: PathBuf) -> Result<(), DatapathError> {
+        match fs::rename(from, &to) {
+            Ok(()) => drop(self.known.insert(place, to)),
+            Err(source) => return Err(DatapathError::Pin { operation: "rename", path: from.to_owned(), source }),
+        }
+        Ok(())
     }
 
     /// Takes the programs off an interface.
@@ -123,22 +152,22 @@ impl Links {
         Ok(())
     }
 
-    /// Removes the pins of links whose interfaces are gone; returns how many.
-    pub(super) fn prune(&mut self) -> Result<usize, DatapathError> {
-        let mut gone = Vec::new();
-        for (place, path) in &self.known {
-            let leads = sys::open_pin(path).and_then(|link| sys::tcx_link(link.as_fd()));
-            if !matches!(leads, Ok(Some(leads)) if leads.ifindex == place.0) {
-                gone.push(*place);
-            }
+    /// Removes the pins of links that lead nowhere any more, because the interface is gone or somebody took the link
+    /// off; returns the interfaces that still have both programs.
+    pub(super) fn prune(&mut self) -> Result<BTreeSet<u32>, DatapathError> {
+        let dead = self.known.extract_if(.., |place, path| !is_live(place.0, path));
+        let dead: Vec<PathBuf> = dead.map(|(_, path)| path).collect();
+        for path in dead {
+            remove_pin(&path)?;
         }
-        for place in &gone {
-            if let Some(path) = self.known.remove(place) {
-                remove_pin(&path)?;
-            }
-        }
-        Ok(gone.len())
+        Ok(self.interfaces().collect())
     }
+}
+
+/// Whether the link pinned at a path is on this interface.
+fn is_live(ifindex: u32, path: &Path) -> bool {
+    let leads = sys::open_pin(path).and_then(|link| sys::tcx_link(link.as_fd()));
+    matches!(leads, Ok(Some(leads)) if leads.ifindex == ifindex)
 }
 
 fn replace(link: &OwnedFd, leads: sys::TcxLink, program: &Program) -> io::Result<()> {
@@ -177,5 +206,7 @@ mod tests {
         assert_eq!(hook_of(Path::new("/bpf/links/veth-x%2e100-to_pod")), Some(Hook::ToPod));
         assert_eq!(hook_of(Path::new("/bpf/links/a-from_pod-from_pod")), Some(Hook::FromPod));
         assert_eq!(hook_of(Path::new("/bpf/links/from_pod")), None);
+        assert_eq!(hook_of(Path::new(&aside_name(7, Hook::ToPod))), Some(Hook::ToPod));
+        assert_ne!(aside_name(7, Hook::ToPod), pin_name("%7", Hook::ToPod));
     }
 }

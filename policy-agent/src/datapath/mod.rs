@@ -13,7 +13,7 @@ mod sys;
 mod tables;
 mod uninstall;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -125,8 +125,9 @@ impl Datapath {
         self.links.interfaces()
     }
 
-    /// Removes the pins of links whose interfaces are gone; returns how many.
-    pub fn prune(&mut self) -> Result<usize, DatapathError> {
+    /// Removes the pins of links that lead nowhere any more: the interface is gone, even if another one has its number
+    /// by now, or somebody took the link off. Returns the interfaces that still have both programs.
+    pub fn prune(&mut self) -> Result<BTreeSet<u32>, DatapathError> {
         self.links.prune()
     }
 

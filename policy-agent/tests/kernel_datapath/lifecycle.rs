@@ -66,14 +66,62 @@ fn a_link_follows_its_interface_to_another_name() {
 fn what_is_left_of_an_interface_that_is_gone_is_removed() {
     let mut node = enforcing();
     node.net.ip("link del two");
-    assert_eq!(node.datapath.prune().expect("pruned"), 2);
+    assert_eq!(node.datapath.prune().expect("pruned"), [node.net.ifindex("one")].into());
     assert_eq!(node.bpffs.names("links"), ["one-from_pod", "one-to_pod"]);
-    assert_eq!(node.datapath.prune().expect("pruned"), 0);
     // The next run finds it so too.
     node.net.ip("link del one");
     node.reopen();
     assert_eq!(node.bpffs.names("links"), [""; 0]);
     assert_eq!(node.datapath.attached().count(), 0);
+}
+
+#[test]
+fn an_interface_that_takes_over_a_number_is_not_taken_for_the_one_before() {
+    let mut node = enforcing();
+    let ifindex = node.net.ifindex("two");
+    node.net.ip("link del two");
+    node.net.ip(&format!("link add two index {ifindex} type veth peer name other"));
+    assert_eq!(node.datapath.prune().expect("pruned"), [node.net.ifindex("one")].into());
+    node.attach();
+    assert_eq!(node.programs("two").map(|programs| programs.len()), [1, 1]);
+    assert_eq!(node.datapath.prune().expect("pruned").len(), 2);
+}
+
+#[test]
+fn a_link_that_somebody_took_off_is_told_and_put_back() {
+    let mut node = enforcing();
+    let lost = node.net.ifindex("two");
+    std::fs::remove_file(node.bpffs.pin("links/two-to_pod")).expect("pinned");
+    // The kernel takes the program off a little later.
+    while node.programs("two").map(|programs| programs.len()) != [1, 0] {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(!node.datapath.prune().expect("pruned").contains(&lost));
+    node.attach();
+    assert_eq!(node.programs("two").map(|programs| programs.len()), [1, 1]);
+    assert_eq!(node.bpffs.names("links"), LINKS);
+}
+
+#[test]
+fn interfaces_that_swap_their_names_both_keep_their_programs() {
+    let mut node = enforcing();
+    let (one, two) = (node.net.ifindex("one"), node.net.ifindex("two"));
+    let programs = [node.programs("one"), node.programs("two")];
+    for (from, to) in [("one", "aside"), ("two", "one"), ("aside", "two")] {
+        node.net.ip(&format!("link set {from} down"));
+        node.net.ip(&format!("link set {from} name {to}"));
+        node.net.ip(&format!("link set {to} up"));
+    }
+    // The first takes a name whose pin is still that of the other.
+    let datapath = &mut node.datapath;
+    node.net.enter(|| datapath.attach(two, "one")).expect("attached");
+    let both = [format!("%{one}-from_pod"), format!("%{one}-to_pod"), "one-from_pod".into(), "one-to_pod".into()];
+    assert_eq!(node.bpffs.names("links"), both);
+    assert_eq!(node.datapath.prune().expect("pruned"), [one, two].into());
+    let datapath = &mut node.datapath;
+    node.net.enter(|| datapath.attach(one, "two")).expect("attached");
+    assert_eq!(node.bpffs.names("links"), LINKS);
+    assert_eq!([node.programs("two"), node.programs("one")], programs);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct State {
     pub steps: usize,
     /// The step, counted from now, that fails once.
     pub fails_in: Option<usize>,
+    /// Interfaces that have the programs.
+    pub links: BTreeSet<u32>,
     /// Interfaces to which nothing can be attached.
     pub refuses: BTreeSet<u32>,
     pub signal: Rc<Notify>,
@@ -59,6 +61,7 @@ impl Machine {
     pub fn unplug(&self, ifindex: u32) {
         let mut state = self.0.borrow_mut();
         state.interfaces.remove(&ifindex);
+        state.links.remove(&ifindex);
         state.routes.retain(|_, route| *route != ifindex);
         state.signal.notify_one();
     }
@@ -108,11 +111,12 @@ impl Datapath for Machine {
             return Err(Failure("it takes no programs".to_owned()));
         }
         state.done.push(Done::Attached(ifindex));
+        state.links.insert(ifindex);
         Ok(())
     }
 
-    fn prune(&mut self) -> Result<(), Failure> {
-        Ok(())
+    fn prune(&mut self) -> Result<BTreeSet<u32>, Failure> {
+        Ok(self.0.borrow().links.clone())
     }
 
     fn counters(&mut self, _element: u32) -> Result<Box<EndpointCounters>, Failure> {

@@ -138,6 +138,10 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Machine) -> F) {
     LocalSet::new().block_on(&runtime.expect("a runtime"), test(machine));
 }
 
+fn attachments(machine: &Machine) -> usize {
+    machine.done().iter().filter(|done| matches!(done, Done::Attached(_))).count()
+}
+
 fn codes(issues: &[Issue]) -> Vec<IssueCode> {
     issues.iter().map(|issue| issue.code).collect()
 }
@@ -320,6 +324,34 @@ fn an_interface_that_is_gone_leaves_the_tables() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(machine.0.borrow().tables.endpoints.is_empty());
         assert_eq!(agent.endpoints().await[0].state, EndpointState::NoInterface);
+    });
+}
+
+#[test]
+fn an_interface_that_takes_over_a_number_at_once_gets_the_programs_too() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let agent = Agent::synced(&machine, objects()).await;
+        assert_eq!(attachments(&machine), 1);
+        // Gone and back within one look.
+        machine.unplug(7);
+        machine.interface(7, "10.1.0.1");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(attachments(&machine), 2);
+        assert_eq!(agent.endpoints().await[0].state, EndpointState::Enforced);
+    });
+}
+
+#[test]
+fn links_that_somebody_took_off_are_put_back_though_nothing_tells_of_it() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let agent = Agent::synced(&machine, objects()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        machine.0.borrow_mut().links.clear();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(attachments(&machine), 2);
+        assert_eq!(agent.endpoints().await[0].state, EndpointState::Enforced);
     });
 }
 
