@@ -215,33 +215,76 @@ impl Node {
         (0..).find(|element| !used.contains(element)).unwrap_or_default()
     }
 
-    fn desired_endpoints(&self) -> BTreeMap<u32, DesiredEndpoint> {
-        let mut behind: BTreeMap<u32, usize> = BTreeMap::new();
-        for endpoint in self.endpoints.values() {
-            *behind.entry(endpoint.attachment.ifindex).or_default() += 1;
-        }
-        let mut desired = BTreeMap::new();
+    /// The pods behind each interface, with their endpoints.
+    fn by_interface(&self) -> BTreeMap<u32, Vec<(&Pod, &AttachedEndpoint)>> {
+        let mut behind: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for (key, endpoint) in &self.endpoints {
-            let Some(pod) = self.compiler.pod(key) else { continue };
-            let wanted = self.desired_endpoint(key, pod, endpoint);
-            let ifindex = endpoint.attachment.ifindex;
-            // Two pods behind one interface claim one address: its owner decides, and without one nothing passes.
-            if behind[&ifindex] == 1 || self.owns_an_address(pod) {
-                desired.insert(ifindex, wanted);
-            } else {
-                desired.entry(ifindex).or_insert(DesiredEndpoint { policies: [POLICY_HOLD; 2], ..wanted });
+            if let Some(pod) = self.compiler.pod(key) {
+                behind.entry(endpoint.attachment.ifindex).or_default().push((pod, endpoint));
             }
+        }
+        behind
+    }
+
+    /// The interfaces behind which several pods are found that each own an address: whoever sends there could be any of
+    /// them.
+    pub fn contested(&self) -> BTreeMap<u32, Vec<&PodKey>> {
+        let mut contested = BTreeMap::new();
+        for (ifindex, pods) in self.by_interface() {
+            let owners = pods.into_iter().map(|(pod, _)| pod).filter(|pod| self.owns_an_address(pod));
+            let owners: Vec<&PodKey> = owners.map(|pod| &pod.key).collect();
+            if owners.len() > 1 {
+                contested.insert(ifindex, owners);
+            }
+        }
+        contested
+    }
+
+    /// The pod that the tables know behind an interface, if it shares no address with the one of this name.
+    pub fn stranger(&self, ifindex: u32, to: &PodKey) -> Option<&PodKey> {
+        let known = self.tables.endpoints.get(&ifindex)?.endpoint.id;
+        let own = &self.compiler.pod(to)?.addresses;
+        let is_strange = |endpoint: &AttachedEndpoint| {
+            endpoint.attachment.ifindex == ifindex
+                && endpoint.id.0 == known
+                && !endpoint.addresses.iter().any(|address| own.contains(address))
+        };
+        self.endpoints.iter().find(|(key, endpoint)| *key != to && is_strange(endpoint)).map(|(key, _)| key)
+    }
+
+    fn desired_endpoints(&self) -> BTreeMap<u32, DesiredEndpoint> {
+        let mut desired = BTreeMap::new();
+        for (ifindex, pods) in self.by_interface() {
+            // Two pods behind one interface claim one address: its owner decides. Without an owner, or with several,
+            // nothing passes.
+            let mut owners = pods.iter().filter(|(pod, _)| self.owns_an_address(pod));
+            let decides = match (pods.as_slice(), owners.next(), owners.next()) {
+                ([alone], ..) => Some(alone),
+                (_, Some(owner), None) => Some(owner),
+                _ => None,
+            };
+            let wanted = match decides {
+                Some((pod, endpoint)) => self.desired_endpoint(pod, endpoint),
+                None => {
+                    let (pod, endpoint) = pods[0];
+                    DesiredEndpoint { policies: [POLICY_HOLD; 2], ..self.desired_endpoint(pod, endpoint) }
+                }
+            };
+            desired.insert(ifindex, wanted);
         }
         desired
     }
 
-    fn owns_an_address(&self, pod: &Pod) -> bool {
-        let owner = |address: &IpAddr| self.compiler.index().owner(*address).map(|entry| &entry.pod.key);
-        pod.addresses.iter().any(|address| owner(address) == Some(&pod.key))
+    fn owns(&self, pod: &Pod, address: IpAddr) -> bool {
+        self.compiler.index().owner(address).is_some_and(|entry| entry.pod.key == pod.key)
     }
 
-    fn desired_endpoint(&self, key: &PodKey, pod: &Pod, endpoint: &AttachedEndpoint) -> DesiredEndpoint {
-        let subject = self.compiler.subjects().get(key);
+    fn owns_an_address(&self, pod: &Pod) -> bool {
+        pod.addresses.iter().any(|address| self.owns(pod, *address))
+    }
+
+    fn desired_endpoint(&self, pod: &Pod, endpoint: &AttachedEndpoint) -> DesiredEndpoint {
+        let subject = self.compiler.subjects().get(&pod.key);
         let policy =
             |direction| subject.and_then(|subject| subject.policy(direction)).map_or(POLICY_OPEN, |PolicyId(id)| id);
         let (v4, v6) = addresses(pod);
@@ -259,8 +302,12 @@ impl Node {
         let mut desired = HashMap::new();
         for (key, endpoint) in &self.endpoints {
             let Attachment { ifindex, bridge } = endpoint.attachment;
-            for address in self.compiler.pod(key).into_iter().flat_map(|pod| &pod.addresses) {
-                desired.insert(*address, local(*address, ifindex, bridge.unwrap_or_default()));
+            let Some(pod) = self.compiler.pod(key) else { continue };
+            for &address in &pod.addresses {
+                // Of several pods that claim it, its owner has it.
+                if self.owns(pod, address) || !desired.contains_key(&address) {
+                    desired.insert(address, local(address, ifindex, bridge.unwrap_or_default()));
+                }
             }
         }
         // An address of the node is the node's, whatever a pod says.

@@ -100,18 +100,18 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             let ifindex = attached.map(|endpoint| endpoint.attachment.ifindex);
             let counters = attached.and_then(|endpoint| self.datapath.counters(endpoint.counters).ok());
             let linked = ifindex.is_some_and(|ifindex| self.linked.contains(&ifindex));
-            let in_tables = ifindex.is_some_and(|ifindex| self.node.tables().endpoints.contains_key(&ifindex));
+            let held = ifindex.is_none_or(|ifindex| self.node.tables().is_held(ifindex));
             endpoints.push(Endpoint {
                 pod: key.to_string(),
                 id: attached.map(|endpoint| endpoint.id.0),
                 interface: ifindex.and_then(|ifindex| self.names.get(&ifindex).cloned()),
                 ifindex,
                 bridge: attached.and_then(|endpoint| endpoint.attachment.bridge),
-                state: match (ifindex, linked, in_tables) {
+                state: match (ifindex, linked, held) {
                     (None, _, _) => EndpointState::NoInterface,
                     (Some(_), false, _) => EndpointState::NotAttached,
-                    (Some(_), true, false) => EndpointState::Held,
-                    (Some(_), true, true) => EndpointState::Enforced,
+                    (Some(_), true, true) => EndpointState::Held,
+                    (Some(_), true, false) => EndpointState::Enforced,
                 },
                 addresses: pod.addresses.clone(),
                 isolated: by_direction(|direction| subject.policy(direction).is_some()),

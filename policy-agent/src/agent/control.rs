@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use policy_core::compile::Subjects;
-use policy_core::model::{ClusterConfig, ClusterId, Text};
+use policy_core::model::{ClusterConfig, ClusterId, PodKey, Text};
 use policy_core::node::Node;
 use policy_core::plan::TableState;
 use prometheus_client::metrics::histogram::Histogram;
@@ -76,6 +76,8 @@ pub struct Control<D, N> {
     pub(super) problems: Problems,
     /// The interfaces of endpoints, by number.
     pub(super) names: BTreeMap<u32, String>,
+    /// Endpoints that a bridge says to be behind another's interface, and how that is told.
+    pub(super) strays: BTreeMap<PodKey, String>,
     /// The interfaces on which this process put the programs.
     pub(super) linked: BTreeSet<u32>,
     /// Whether the last plan did not fit.
@@ -107,6 +109,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             members: Members::new(config),
             problems: Problems::default(),
             names: BTreeMap::new(),
+            strays: BTreeMap::new(),
             linked: BTreeSet::new(),
             full: false,
             backoff: Backoff::default(),

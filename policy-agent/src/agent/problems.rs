@@ -20,14 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Problems {
     source: Vec<Issue>,
     commit: Option<Issue>,
-    pods: BTreeMap<PodKey, PodProblem>,
+    pods: BTreeMap<(PodKey, IssueCode), PodProblem>,
     said: BTreeSet<Issue>,
 }
 
 /// What is wrong with an endpoint's interface.
 #[derive(Clone, Debug)]
 struct PodProblem {
-    code: IssueCode,
     since: Instant,
     message: String,
 }
@@ -84,23 +83,23 @@ impl Problems {
 
     /// Something is wrong with a pod's interface.
     pub fn pod(&mut self, key: &PodKey, code: IssueCode, message: String, now: Instant) -> News {
-        let since = self.pods.get(key).filter(|known| known.code == code).map(|known| known.since);
-        self.pods.insert(key.clone(), PodProblem { code, since: since.unwrap_or(now), message });
+        let since = self.pods.get(&(key.clone(), code)).map(|known| known.since);
+        self.pods.insert((key.clone(), code), PodProblem { since: since.unwrap_or(now), message });
         if since.is_some() { News::Known } else { News::New }
     }
 
     /// Only these pods still have a problem of this kind.
     pub fn keep_pods(&mut self, code: IssueCode, keep: impl Fn(&PodKey) -> bool) {
-        self.pods.retain(|key, problem| problem.code != code || keep(key));
+        self.pods.retain(|(key, known), _| *known != code || keep(key));
     }
 
     /// All issues that stand now, in order, each once.
     pub fn all(&self, compiler: &Compiler, now: Instant) -> Vec<Issue> {
-        let pods = self.pods.iter().filter(|(_, problem)| {
-            problem.code != IssueCode::NoInterface || now.duration_since(problem.since) >= PATIENCE
+        let pods = self.pods.iter().filter(|((_, code), problem)| {
+            *code != IssueCode::NoInterface || now.duration_since(problem.since) >= PATIENCE
         });
-        let pods = pods.map(|(key, problem)| Issue {
-            code: problem.code,
+        let pods = pods.map(|((key, code), problem)| Issue {
+            code: *code,
             level: Level::Error,
             object: pod_object(key),
             field: String::new(),

@@ -5,22 +5,14 @@ use std::time::Duration;
 
 use policy_common::table::IFINDEX_HOST;
 use policy_core::model::{IssueCode, PodKey};
+use policy_core::node::Attachment;
 use policy_core::plan::TableFull;
 use tokio::time::Instant;
 
 use super::control::Control;
 use super::problems::News;
-use super::seams::{Datapath, Discovery, Failure};
+use super::seams::{Datapath, Discovery};
 use crate::discovery::{Interface, Located};
-
-/// Whether an address that is not found may be where the tables of an earlier life have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Memory {
-    /// In the first round: a quiet pod's neighbour entry may have expired meanwhile.
-    Believed,
-    /// Later: the address may be another pod's by now.
-    Ignored,
-}
 
 /// What went wrong in a round: nothing, what was wrong before, or something new.
 type Trouble = Option<News>;
@@ -35,14 +27,32 @@ fn worse(one: Trouble, other: Trouble) -> Trouble {
 impl<D: Datapath, N: Discovery> Control<D, N> {
     /// The first round of this process.
     pub(super) fn settle_first(&mut self) {
-        let located = self.locate(Memory::Believed);
-        self.commit_and_attach(located, None);
+        self.remember();
+        self.settle(None);
     }
 
     /// Brings the kernel up to date; `since`: when the first of the changes came.
     pub(super) fn settle(&mut self, since: Option<Instant>) {
-        let located = self.locate(Memory::Ignored);
+        let located = self.locate();
         self.commit_and_attach(located, since);
+        self.tell_contests();
+    }
+
+    /// Believes the tables of an earlier life about endpoints whose interfaces are still there: a quiet pod's neighbour
+    /// entry may have expired meanwhile, and what a bridge has learned since, any of its pods may have taught it.
+    fn remember(&mut self) {
+        let detached: Vec<(PodKey, Vec<IpAddr>)> =
+            self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
+        for (key, addresses) in detached {
+            let tables = self.node.tables();
+            let mut held = addresses.iter().filter_map(|address| tables.local.get(address)).map(|local| local.ifindex);
+            let held = held.find(|ifindex| *ifindex != IFINDEX_HOST && tables.endpoints.contains_key(ifindex));
+            if let Some(ifindex) = held
+                && let Ok(Some(interface)) = self.network.interface(ifindex)
+            {
+                self.take_interface(&key, interface);
+            }
+        }
     }
 
     fn commit_and_attach(&mut self, located: Trouble, since: Option<Instant>) {
@@ -60,16 +70,19 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     }
 
     /// Finds the interfaces of endpoints that have none yet.
-    fn locate(&mut self, memory: Memory) -> Trouble {
+    fn locate(&mut self) -> Trouble {
         let detached: Vec<(PodKey, Vec<IpAddr>)> =
             self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
         let mut trouble = None;
         for (key, addresses) in detached {
-            let why = match self.find(&addresses, memory) {
-                Ok(Located::At(interface)) => {
-                    self.take_interface(&key, interface);
-                    continue;
-                }
+            let why = match self.network.locate(&addresses) {
+                Ok(Located::At(interface)) => match self.another_is_behind(&interface, &key) {
+                    None => {
+                        self.take_interface(&key, interface);
+                        continue;
+                    }
+                    Some(other) => format!("{} is {other}'s", interface.name),
+                },
                 Ok(Located::Nowhere(obstacle)) => obstacle.to_string(),
                 Err(failure) => failure.to_string(),
             };
@@ -87,20 +100,13 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         trouble
     }
 
-    fn find(&mut self, addresses: &[IpAddr], memory: Memory) -> Result<Located, Failure> {
-        let located = self.network.locate(addresses);
-        if memory == Memory::Ignored || matches!(located, Ok(Located::At(_))) {
-            return located;
-        }
-        for address in addresses {
-            let held = self.node.tables().local.get(address).map(|local| local.ifindex);
-            if let Some(ifindex) = held.filter(|ifindex| *ifindex != IFINDEX_HOST)
-                && let Some(interface) = self.network.interface(ifindex)?
-            {
-                return Ok(Located::At(interface));
-            }
-        }
-        located
+    /// The pod that an interface is already known to be another's by. Behind which port of a bridge an address is, the
+    /// pods themselves say, and one that sends under another's hardware address must not become that other. Where a
+    /// route leads straight to an interface, the node itself says it.
+    fn another_is_behind(&self, interface: &Interface, key: &PodKey) -> Option<PodKey> {
+        let Attachment { ifindex, bridge } = interface.attachment;
+        let is_there = self.node.endpoints().get(key).is_some_and(|known| known.attachment.ifindex == ifindex);
+        bridge.filter(|_| !is_there).and_then(|_| self.node.stranger(ifindex, key)).cloned()
     }
 
     fn take_interface(&mut self, key: &PodKey, interface: Interface) {
@@ -109,6 +115,31 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             tracing::info!("{key} is behind {name} (interface {})", attachment.ifindex);
         }
         self.names.insert(attachment.ifindex, name);
+    }
+
+    /// Says which pods are found where others are.
+    fn tell_contests(&mut self) {
+        let node = &self.node;
+        self.strays.retain(|key, _| node.endpoints().contains_key(key));
+        let mut contests = self.strays.clone();
+        for (ifindex, pods) in node.contested() {
+            let name = self.names.get(&ifindex).map_or("", String::as_str);
+            for pod in &pods {
+                let others: Vec<String> = pods.iter().filter(|other| *other != pod).map(ToString::to_string).collect();
+                let message = format!(
+                    "{} of other addresses is found behind {name} (interface {ifindex}) too: nothing passes there until \
+                     only one of them is; find out which of them sends under the other's hardware address",
+                    others.join(" and ")
+                );
+                contests.insert((*pod).clone(), message);
+            }
+        }
+        self.problems.keep_pods(IssueCode::ContestedInterface, |key| contests.contains_key(key));
+        for (key, message) in contests {
+            if self.problems.pod(&key, IssueCode::ContestedInterface, message, Instant::now()) == News::New {
+                self.plan_say();
+            }
+        }
     }
 
     /// Makes the kernel's tables say what is known now.
@@ -187,17 +218,26 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             .iter()
             .map(|(key, endpoint)| (key.clone(), endpoint.addresses.clone(), endpoint.attachment.ifindex))
             .collect();
+        self.strays.clear();
         for (key, addresses, ifindex) in endpoints {
-            match self.find(&addresses, Memory::Ignored) {
-                Ok(Located::At(interface)) => self.take_interface(&key, interface),
-                // An address that answers no more is no reason to give up its interface, as long as that exists.
-                Ok(Located::Nowhere(_)) | Err(_) => {
-                    if let Ok(None) = self.network.interface(ifindex)
-                        && self.node.detach(&key)
-                    {
-                        tracing::info!("{key} has lost its interface {ifindex}");
-                    }
-                }
+            if let Ok(Located::At(interface)) = self.network.locate(&addresses) {
+                let Some(other) = self.another_is_behind(&interface, &key) else {
+                    self.take_interface(&key, interface);
+                    continue;
+                };
+                let known = self.names.get(&ifindex).map_or("", String::as_str);
+                let message = format!(
+                    "it is found behind {}, which is {other}'s, and keeps {known}: {other} may be sending under its \
+                     hardware address",
+                    interface.name
+                );
+                self.strays.insert(key.clone(), message);
+            }
+            // An address that answers no more is no reason to give up its interface, as long as that exists.
+            if let Ok(None) = self.network.interface(ifindex)
+                && self.node.detach(&key)
+            {
+                tracing::info!("{key} has lost its interface {ifindex}");
             }
         }
         self.look_at_links();

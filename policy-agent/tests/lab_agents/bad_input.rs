@@ -1,10 +1,13 @@
 //! Input that is wrong is named once and clearly, and everything else goes on.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use policy_lab::traffic::packet::Between;
 use policy_lab::traffic::probe::Probe;
-use policy_lab::{Family, Wiring};
+use policy_lab::traffic::sniffer::Injector;
+use policy_lab::{Family, Mac, Wiring};
 
 use crate::clusters::{Enforced, SOON, three_clusters};
 
@@ -136,6 +139,59 @@ fn packets_under_a_false_source_do_not_arrive() {
     assert!(!sent(API, other, b"under another's address"), "spoofed_source");
     assert!(!sent("cluster-b/b1", api, b"a martian from elsewhere"), "martian_source");
     assert!(sent(API, api, b"and still honest"), "and nothing else is cut");
+}
+
+/// A broadcast ARP request that speaks for `sender` honestly, in a frame that says to come from `source`.
+fn arp_request(source: Mac, hardware: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend(source.0);
+    // ARP; Ethernet, IPv4, 6 and 4 bytes, a request (RFC 826).
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+    frame.extend(hardware.0.into_iter().chain(sender.octets()));
+    frame.extend([0; 6].into_iter().chain(target.octets()));
+    frame
+}
+
+#[test]
+fn a_bridged_pod_under_anothers_hardware_address_does_not_become_that_pod() {
+    let enforced = Enforced::start(three_clusters("hardware", Wiring::Bridge));
+    let lab = &enforced.lab;
+    let v4 = |host: &str| match lab.host(host).expect("a host").address(Family::V4).expect("IPv4") {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => panic!("{address}"),
+    };
+    let (web, api, node) = (v4(WEB), v4(API), v4("cluster-a/a1"));
+    let place = || {
+        let endpoints = enforced.policyctl("cluster-a/a1", &["get", "endpoints", "-o", "json"]);
+        let endpoints: serde_json::Value = serde_json::from_str(&endpoints).expect("JSON");
+        let endpoints = endpoints.as_array().expect("a list").iter();
+        let found: BTreeMap<String, String> =
+            endpoints.map(|it| (it["pod"].to_string(), format!("{} {}", it["ifindex"], it["state"]))).collect();
+        found
+    };
+    let before = place();
+    let injector = Injector::at(lab.host(API).expect("a host")).expect("a socket");
+    let mac = |host: &str| lab.host(host).expect("a host").mac();
+    let lie = arp_request(mac(WEB), mac(API), api, node);
+    let start = Instant::now();
+    while start.elapsed() < SOON * 2 {
+        injector.send(&lie).expect("sent");
+        std::thread::sleep(Duration::from_millis(2));
+        let heard = enforced.policyctl("cluster-a/a1", &["issues", "-o", "json"]);
+        if heard.contains("contested_interface") {
+            break;
+        }
+    }
+    shows_issue(&enforced, &["contested_interface", WEB.rsplit('/').next().expect("a name"), API]);
+    assert_eq!(place(), before);
+    // What it sends under the other's address still is not heard.
+    let (target, mark) = ("cluster-b/shop/web-1", b"under another's address".as_slice());
+    let between = Between { from: web.into(), to: v4(target).into() };
+    let frame = lab.frame(API, v4(target).into()).expect("a frame").udp(between, (4000, 53), mark);
+    assert!(!lab.inject(API, target, &frame.expect("a datagram"), mark, Duration::from_millis(300)).expect("injected"));
+    // Once the other is heard of again, nothing is left of it.
+    enforced.becomes_simulated(SOON * 3);
+    assert_eq!(place(), before);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub enum IssueCode {
     SubjectNamesCluster,
     /// A pod of this node has no interface that could be found.
     NoInterface,
+    /// Pods that share no address are found behind one interface, or one where another one is.
+    ContestedInterface,
     /// A kernel table is too small; the last policy stays in force.
     TableFull,
     /// The kernel refused a write; the last policy stays in force, and the write is tried again.

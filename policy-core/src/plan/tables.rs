@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::family::{Family, V4, V6};
-use policy_common::table::{Endpoint, Ident, Local, NetIdent, PortEntry, PortKey, RuleEntry, RuleKey, live_slot};
+use policy_common::table::{
+    Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, live_slot,
+};
 
 /// The content of every table that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +52,13 @@ impl TableState {
     /// The slot that the programs read.
     pub fn live(&self) -> usize {
         live_slot(self.commit)
+    }
+
+    /// Whether the policies of the endpoint behind an interface are not known here, so that nothing passes there but what
+    /// always does.
+    pub fn is_held(&self, ifindex: u32) -> bool {
+        let live = self.live();
+        self.endpoints.get(&ifindex).is_none_or(|endpoint| endpoint.policy[live].egress.id == POLICY_HOLD)
     }
 
     /// Carries out one write.

@@ -9,8 +9,8 @@ pub mod sequences;
 pub mod strategies;
 
 pub use build::{
-    ClusterSetBuilder, abc, block, cluster_set, connection, namespace, namespaces, node, pod, pods, pods_in, policy,
-    rule, unreadable,
+    ClusterSetBuilder, PodBuilder, abc, block, cluster_set, connection, namespace, namespaces, node, pod, pods,
+    pods_in, policy, rule, unreadable,
 };
 pub use connections::{connections, ends, worlds_with_connections};
 pub use parse::{labels, selector};

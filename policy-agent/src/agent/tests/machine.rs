@@ -57,6 +57,15 @@ impl Machine {
         self
     }
 
+    /// A port of a bridge behind which an address is, as far as the bridge knows.
+    pub fn port(&self, ifindex: u32, address: &str) -> &Self {
+        self.interface(ifindex, address);
+        if let Some(interface) = self.0.borrow_mut().interfaces.get_mut(&ifindex) {
+            interface.attachment.bridge = Some(3);
+        }
+        self
+    }
+
     /// The interface is gone, and with it its routes.
     pub fn unplug(&self, ifindex: u32) {
         let mut state = self.0.borrow_mut();

@@ -381,6 +381,66 @@ fn an_address_that_moves_to_another_interface_is_followed() {
     });
 }
 
+/// [`objects`], and another pod of this node.
+fn objects_and_api() -> Vec<Event> {
+    let mut events = objects();
+    events.push(pod("a/shop/api").ip("10.1.0.2").node("n").into());
+    events
+}
+
+#[test]
+fn a_pod_that_a_bridge_says_to_be_where_another_one_is_stays_where_it_was() {
+    run(|machine| async move {
+        machine.port(7, "10.1.0.1").port(8, "10.1.0.2");
+        let agent = Agent::synced(&machine, objects_and_api()).await;
+        let before = machine.0.borrow().tables.clone();
+        // `api` sends under the hardware address of `web`.
+        machine.port(8, "10.1.0.1").signal();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(machine.0.borrow().tables, before);
+        let issues = agent.issues().await;
+        assert_eq!(codes(&issues), [IssueCode::ContestedInterface]);
+        assert_eq!(issues[0].object, "a/Pod/shop/web");
+        assert_eq!(
+            issues[0].message,
+            "it is found behind veth8, which is a/shop/api's, and keeps veth7: a/shop/api may be sending under its \
+             hardware address"
+        );
+        machine.port(7, "10.1.0.1").signal();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(agent.issues().await, []);
+    });
+}
+
+#[test]
+fn a_restart_believes_its_tables_rather_than_a_bridge() {
+    run(|machine| async move {
+        machine.port(7, "10.1.0.1").port(8, "10.1.0.2");
+        let first = Agent::synced(&machine, objects_and_api()).await;
+        assert_eq!(first.stop().await, Ending::Asked);
+        machine.port(8, "10.1.0.1");
+        let second = Agent::synced(&machine, objects_and_api()).await;
+        let places: Vec<_> = second.endpoints().await.into_iter().map(|it| (it.pod, it.ifindex)).collect();
+        assert_eq!(places, [("a/shop/api".to_owned(), Some(8)), ("a/shop/web".to_owned(), Some(7))]);
+    });
+}
+
+#[test]
+fn nothing_passes_an_interface_behind_which_two_pods_are_found_at_once() {
+    run(|machine| async move {
+        machine.port(8, "10.1.0.1").port(8, "10.1.0.2");
+        let agent = Agent::synced(&machine, objects_and_api()).await;
+        let states: Vec<_> = agent.endpoints().await.into_iter().map(|it| it.state).collect();
+        assert_eq!(states, [EndpointState::Held; 2]);
+        assert_eq!(codes(&agent.issues().await), [IssueCode::ContestedInterface; 2]);
+        machine.port(7, "10.1.0.1").signal();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let states: Vec<_> = agent.endpoints().await.into_iter().map(|it| it.state).collect();
+        assert_eq!(states, [EndpointState::Enforced; 2]);
+        assert_eq!(agent.issues().await, []);
+    });
+}
+
 #[test]
 fn the_end_leaves_the_kernel_as_it_is() {
     run(|machine| async move {

@@ -1,0 +1,64 @@
+//! Endpoints and their interfaces: who decides where several pods are found behind one.
+
+use std::net::IpAddr;
+
+use policy_core::compile::Subjects;
+use policy_core::judge::Origin;
+use policy_core::model::{Direction, PodKey};
+use policy_core::node::{Attachment, Node};
+use policy_core::plan::{Limits, TableState};
+use policy_core::testing::{PodBuilder, abc, connection, namespace, pod};
+
+fn key(pod: &PodBuilder) -> PodKey {
+    pod.clone().build().key
+}
+
+/// A node with these pods, each behind an interface.
+fn node(pods: &[(PodBuilder, u32)]) -> Node {
+    let set = pods.iter().fold(abc().with(namespace("a/shop")), |set, (pod, _)| set.with(pod.clone()));
+    let mut node = Node::new(set.config(), Subjects::All, TableState::default(), Limits::default());
+    node.apply(&set.events());
+    for (pod, ifindex) in pods {
+        assert!(node.attach(&key(pod), Attachment { ifindex: *ifindex, bridge: Some(3) }));
+    }
+    node.settle().expect("there are no limits");
+    node
+}
+
+fn passes(node: &Node, ifindex: u32, source: &str) -> bool {
+    let probe = connection(source, "192.0.2.1", "TCP/80");
+    node.tables().judge(ifindex, Direction::Egress, &probe, Origin::Network).is_some_and(|verdict| verdict.allow)
+}
+
+#[test]
+fn nothing_passes_where_two_pods_of_different_addresses_are_found() {
+    let [one, two] = [("a/shop/one", "10.1.0.1"), ("a/shop/two", "10.1.0.2")].map(|(name, ip)| pod(name).ip(ip));
+    let mut node = node(&[(one.clone(), 7), (two.clone(), 7)]);
+    assert_eq!(node.contested().into_iter().collect::<Vec<_>>(), [(7, vec![&key(&one), &key(&two)])]);
+    assert!(!passes(&node, 7, "10.1.0.1") && !passes(&node, 7, "10.1.0.2"));
+    assert!(node.tables().is_held(7));
+    // As soon as one of them is elsewhere, both are judged.
+    node.attach(&key(&two), Attachment { ifindex: 8, bridge: Some(3) });
+    node.settle().expect("there are no limits");
+    assert!(node.contested().is_empty());
+    assert!(passes(&node, 7, "10.1.0.1") && passes(&node, 8, "10.1.0.2"));
+}
+
+#[test]
+fn an_interface_is_a_strangers_only_to_pods_of_other_addresses() {
+    let [old, new] = ["a/shop/old", "a/shop/new"].map(|name| pod(name).ip("10.1.0.1"));
+    let other = pod("a/shop/other").ip("10.1.0.2");
+    let node = node(&[(old.clone(), 7), (new.clone(), 8), (other.clone(), 9)]);
+    assert_eq!(node.stranger(7, &key(&new)), None, "it takes over the address");
+    assert_eq!(node.stranger(7, &key(&other)), Some(&key(&old)));
+    assert_eq!(node.stranger(7, &key(&old)), None);
+    assert_eq!(node.stranger(10, &key(&other)), None, "nobody is there");
+}
+
+#[test]
+fn an_address_that_two_pods_claim_is_behind_its_owners_interface() {
+    let [old, new] = [("a/shop/z-old", 1), ("a/shop/new", 2)].map(|(name, at)| pod(name).ip("10.1.0.1").created_s(at));
+    let node = node(&[(old, 7), (new, 8)]);
+    let address: IpAddr = "10.1.0.1".parse().expect("an address");
+    assert_eq!(node.tables().local[&address].ifindex, 8);
+}
