@@ -18,7 +18,7 @@ use super::members::Members;
 use super::problems::Problems;
 use super::seams::{Datapath, Discovery};
 use crate::api::Query;
-use crate::api::types::Phase;
+use crate::api::types::{Phase, SyncState};
 use crate::metrics::{self, Scrape};
 use crate::sources::Batch;
 
@@ -42,7 +42,7 @@ pub struct Settings {
     pub node: Text,
     /// The ClusterSet file.
     pub cluster_set: PathBuf,
-    /// How long the kernel is left alone while a member has not told all it has.
+    /// How long the kernel is left alone while a remote member has not told all it has.
     pub sync_deadline: Duration,
 }
 
@@ -91,6 +91,8 @@ pub struct Control<D, N> {
     pub(super) phase: Phase,
     looked_at: Option<Instant>,
     look_due: Option<Instant>,
+    /// Until when remote members are waited for; `None`: no longer.
+    sync_due: Option<Instant>,
     say_due: Option<Instant>,
     say_delay: Duration,
     sweep_due: Instant,
@@ -103,11 +105,10 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         let subjects = Subjects::OnNode(settings.node.clone());
         Self {
             node: Node::new(config.clone(), subjects, tables, datapath.limits()),
-            settings,
             datapath,
             network,
             members: Members::new(config),
-            problems: Problems::default(),
+            problems: Problems::new(settings.node.clone()),
             names: BTreeMap::new(),
             strays: BTreeMap::new(),
             linked: BTreeSet::new(),
@@ -121,9 +122,11 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             phase: Phase::Starting,
             looked_at: None,
             look_due: None,
+            sync_due: Some(now + settings.sync_deadline),
             say_due: None,
             say_delay: SAY_DELAY,
             sweep_due: now + SWEEP_INTERVAL,
+            settings,
         }
     }
 
@@ -154,8 +157,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
 
     /// When something is due at the latest.
     fn wake(&self) -> Instant {
-        let deadline = (self.phase == Phase::Starting).then(|| self.started_at + self.settings.sync_deadline);
-        let dues = [deadline, self.backoff.due(), self.look_due, self.say_due, Some(self.sweep_due)];
+        let dues = [self.sync_due, self.backoff.due(), self.look_due, self.say_due, Some(self.sweep_due)];
         dues.into_iter().flatten().min().unwrap_or(self.sweep_due)
     }
 
@@ -176,7 +178,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { self.say_delay });
         match self.phase {
             Phase::Enforcing => self.settle(Some(received)),
-            Phase::Starting if self.members.waiting().next().is_none() => self.begin(),
+            Phase::Starting if self.is_ready() => self.begin(),
             Phase::Starting => {}
         }
     }
@@ -185,10 +187,14 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     fn act(&mut self) {
         let now = Instant::now();
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if self.phase == Phase::Starting && self.started_at + self.settings.sync_deadline <= now {
-            let late: Vec<&str> = self.members.waiting().map(ClusterId::as_str).collect();
-            tracing::warn!("enforcing without having heard all of {}", late.join(", "));
-            self.begin();
+        if is_due(self.sync_due) {
+            self.sync_due = None;
+            if self.is_ready() {
+                self.begin();
+            } else {
+                self.problems.local_unknown(&self.node.compiler().index().config().local);
+                self.plan_say();
+            }
         }
         if is_due(self.look_due) && self.phase == Phase::Enforcing {
             self.look_due = None;
@@ -212,8 +218,24 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
     }
 
+    /// Whether the kernel may change. Without the local cluster nothing is known of this node's own pods and policies:
+    /// beginning then would take them out of the tables. Remote members are waited for only so long.
+    fn is_ready(&self) -> bool {
+        let local = &self.node.compiler().index().config().local;
+        match self.sync_due {
+            Some(_) => self.members.waiting().next().is_none(),
+            None => self.members.state(local) != SyncState::Waiting,
+        }
+    }
+
     /// From here on the kernel changes.
     fn begin(&mut self) {
+        let late: Vec<&str> = self.members.waiting().map(ClusterId::as_str).collect();
+        if !late.is_empty() {
+            tracing::warn!("enforcing without having heard all of {}", late.join(", "));
+        }
+        self.sync_due = None;
+        self.problems.local_known();
         self.look_at_host();
         self.phase = Phase::Enforcing;
         self.settle_first();

@@ -59,7 +59,8 @@ pub(super) struct RunOptions {
     /// Serve /metrics, /healthz and /readyz at this address and port.
     #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
     pub(super) metrics: Option<SocketAddr>,
-    /// How many seconds to leave the kernel alone at the start while a member has not told all it has.
+    /// How many seconds to leave the kernel alone at the start while a remote member has not told all it has; the local
+    /// cluster is waited for in any case.
     #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5)]
     pub(super) sync_deadline: u64,
     /// What to log: error, warn, info, debug or trace.

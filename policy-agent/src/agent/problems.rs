@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use policy_core::compile::Compiler;
 use policy_core::issues::pod_object;
-use policy_core::model::{Issue, IssueCode, Level, PodKey};
+use policy_core::model::{ClusterId, Issue, IssueCode, Level, PodKey, Text};
 use policy_core::plan::TableFull;
 use tokio::time::Instant;
 
@@ -16,9 +16,11 @@ use crate::api::types::IssueCounts;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All problems.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Problems {
+    node: Text,
     source: Vec<Issue>,
+    start: Option<Issue>,
     commit: Option<Issue>,
     pods: BTreeMap<(PodKey, IssueCode), PodProblem>,
     said: BTreeSet<Issue>,
@@ -41,6 +43,53 @@ pub enum News {
 }
 
 impl Problems {
+    /// None, of this node.
+    pub fn new(node: Text) -> Self {
+        Self { node, source: Vec::new(), start: None, commit: None, pods: BTreeMap::new(), said: BTreeSet::new() }
+    }
+
+    fn of_node(&self, code: IssueCode, level: Level, message: String) -> Issue {
+        Issue { code, level, object: format!("Node/{}", self.node), field: String::new(), message }
+    }
+
+    /// The deadline has passed without the local cluster.
+    pub fn local_unknown(&mut self, local: &ClusterId) {
+        let message = format!(
+            "{local}, the local cluster, has not told all it has, so nothing is changed: the kernel goes on enforcing \
+             what it held before, and new pods are not judged; see that its source in the ClusterSet file can be read"
+        );
+        self.start = Some(self.of_node(IssueCode::LocalClusterUnknown, Level::Error, message));
+    }
+
+    /// The local cluster has told all it has.
+    pub fn local_known(&mut self) {
+        self.start = None;
+    }
+
+    /// A name that no pod has its node by is probably not this node's.
+    fn unknown_node(&self, compiler: &Compiler) -> Option<Issue> {
+        if !compiler.subjects().is_empty() {
+            return None;
+        }
+        let index = compiler.index();
+        let local = index.pods().map(|entry| &entry.pod).filter(|pod| index.is_local(&pod.key.cluster));
+        let mut others = BTreeSet::new();
+        for name in local.filter_map(|pod| pod.node.as_ref()) {
+            if *name == self.node {
+                return None;
+            }
+            others.insert(&**name);
+        }
+        let example = others.first()?;
+        let message = format!(
+            "no pod of {} names it in spec.nodeName, but pods name {} others, as {example}: if pods run here, --node has \
+             another name than the API server's",
+            index.config().local,
+            others.len()
+        );
+        Some(self.of_node(IssueCode::UnknownNode, Level::Warning, message))
+    }
+
     /// All that is wrong with the source's input now.
     pub fn source(&mut self, issues: Vec<Issue>) {
         self.source = issues;
@@ -52,27 +101,16 @@ impl Problems {
     }
 
     /// A commit does not fit.
-    pub fn table_full(&mut self, node: &str, full: &TableFull) -> News {
-        let issue = Issue {
-            code: IssueCode::TableFull,
-            level: Level::Error,
-            object: format!("Node/{node}"),
-            field: full.table.to_string(),
-            message: format!("{full}; pods that came since are held"),
-        };
-        self.set_commit(issue)
+    pub fn table_full(&mut self, full: &TableFull) -> News {
+        let message = format!("{full}; pods that came since are held");
+        let issue = self.of_node(IssueCode::TableFull, Level::Error, message);
+        self.set_commit(Issue { field: full.table.to_string(), ..issue })
     }
 
     /// The kernel refused a write.
-    pub fn commit_failed(&mut self, node: &str, failure: &Failure) -> News {
-        let issue = Issue {
-            code: IssueCode::CommitFailed,
-            level: Level::Error,
-            object: format!("Node/{node}"),
-            field: String::new(),
-            message: format!("{failure}; the last policy stays in force, and the commit is tried again"),
-        };
-        self.set_commit(issue)
+    pub fn commit_failed(&mut self, failure: &Failure) -> News {
+        let message = format!("{failure}; the last policy stays in force, and the commit is tried again");
+        self.set_commit(self.of_node(IssueCode::CommitFailed, Level::Error, message))
     }
 
     fn set_commit(&mut self, issue: Issue) -> News {
@@ -106,7 +144,8 @@ impl Problems {
             message: problem.message.clone(),
         });
         let mut issues = policy_core::issues::of(compiler);
-        issues.extend(self.source.iter().chain(&self.commit).cloned().chain(pods));
+        issues.extend(self.unknown_node(compiler));
+        issues.extend(self.source.iter().chain(&self.start).chain(&self.commit).cloned().chain(pods));
         issues.sort();
         issues.dedup();
         issues

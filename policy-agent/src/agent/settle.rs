@@ -149,7 +149,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             Err(full @ TableFull { .. }) => {
                 self.full = true;
                 // What came since waits for the next change: trying again alone would change nothing.
-                self.problems.table_full(&self.settings.node, &full);
+                self.problems.table_full(&full);
                 self.plan_say();
                 return None;
             }
@@ -159,7 +159,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             let node = &mut self.node;
             if let Err(failure) = self.datapath.execute(&plan, &mut |step| node.stepped(step)) {
                 self.node.abandon();
-                return Some(self.problems.commit_failed(&self.settings.node, &failure));
+                return Some(self.problems.commit_failed(&failure));
             }
             let now = Instant::now();
             self.commits += 1;

@@ -52,6 +52,10 @@ pub enum IssueCode {
     RepeatedPortName,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
+    /// The local cluster has not told all it has, so the kernel goes on enforcing what it held.
+    LocalClusterUnknown,
+    /// No pod of the local cluster names this node, though pods name others.
+    UnknownNode,
     /// A pod of this node has no interface that could be found.
     NoInterface,
     /// Pods that share no address are found behind one interface, or one where another one is.

@@ -178,6 +178,44 @@ fn after_the_deadline_a_silent_member_is_not_waited_for() {
 }
 
 #[test]
+fn without_the_local_cluster_nothing_changes_however_late_it_is() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let first = Agent::synced(&machine, objects()).await;
+        assert_eq!(first.stop().await, Ending::Asked);
+        let before = machine.0.borrow().tables.clone();
+        let agent = Agent::start(&machine);
+        agent.tell(["b", "c"].map(synced).into()).await;
+        tokio::time::sleep(DEADLINE * 100).await;
+        assert_eq!(machine.0.borrow().tables, before);
+        assert_eq!(agent.status().await.phase, Phase::Starting);
+        let issues = agent.issues().await;
+        assert_eq!(codes(&issues), [IssueCode::LocalClusterUnknown]);
+        assert!(issues[0].message.starts_with("a, the local cluster, has not told all it has"), "{issues:?}");
+        agent.tell(objects().into_iter().chain([synced("a")]).collect()).await;
+        agent.settle().await;
+        assert_eq!((agent.status().await.phase, agent.issues().await), (Phase::Enforcing, vec![]));
+    });
+}
+
+#[test]
+fn a_node_whose_name_no_pod_has_is_doubted_if_pods_name_others() {
+    run(|machine| async move {
+        let elsewhere = |name: &str| pod("a/shop/api").ip("10.1.0.2").node(name).into();
+        let agent = Agent::synced(&machine, vec![namespace("a/shop").into(), elsewhere("N")]).await;
+        let issues = agent.issues().await;
+        assert_eq!(codes(&issues), [IssueCode::UnknownNode]);
+        assert_eq!(issues[0].level, Level::Warning);
+        agent.tell(vec![elsewhere("n")]).await;
+        agent.settle().await;
+        assert_eq!(agent.issues().await, []);
+        agent.tell(vec![pod("a/shop/api").deleted()]).await;
+        agent.settle().await;
+        assert_eq!(agent.issues().await, [], "there may be no pod at all");
+    });
+}
+
+#[test]
 fn a_restart_finds_the_endpoints_that_the_tables_know() {
     run(|machine| async move {
         machine.interface(7, "10.1.0.1");
