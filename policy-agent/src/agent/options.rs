@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 /// Where the agent listens if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/crosswall/agent.sock";
@@ -61,7 +61,8 @@ pub(super) struct RunOptions {
     pub(super) metrics: Option<SocketAddr>,
     /// How many seconds to leave the kernel alone at the start while a remote member has not told all it has; the local
     /// cluster is waited for in any case.
-    #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5)]
+    #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5,
+        value_parser = value_parser!(u64).range(0..=86_400))]
     pub(super) sync_deadline: u64,
     /// What to log: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
@@ -77,9 +78,19 @@ pub(super) struct UninstallOptions {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::Cli;
+
+    #[test]
+    fn a_deadline_is_a_day_at_most() {
+        let parse = |seconds: &str| {
+            Cli::try_parse_from(["policy-agent", "run", "--node=n", "--cluster-set=x", "--sync-deadline", seconds])
+        };
+        assert!(parse("0").is_ok() && parse("86400").is_ok());
+        let refused = parse("18446744073709551615").expect_err("no clock goes so far");
+        assert!(refused.to_string().contains("is not in 0..=86400"), "{refused}");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
