@@ -107,9 +107,10 @@ impl Problems {
         self.set_commit(Issue { field: full.table.to_string(), ..issue })
     }
 
-    /// The kernel refused a write.
-    pub fn commit_failed(&mut self, failure: &Failure) -> News {
-        let message = format!("{failure}; the last policy stays in force, and the commit is tried again");
+    /// The kernel refused a write, perhaps after the new policy was in force already.
+    pub fn commit_failed(&mut self, failure: &Failure, in_force: u64) -> News {
+        let message =
+            format!("{failure}; the commit was cut off and is tried again; packets are judged by commit {in_force}");
         self.set_commit(self.of_node(IssueCode::CommitFailed, Level::Error, message))
     }
 

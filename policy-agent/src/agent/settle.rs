@@ -159,7 +159,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             let node = &mut self.node;
             if let Err(failure) = self.datapath.execute(&plan, &mut |step| node.stepped(step)) {
                 self.node.abandon();
-                return Some(self.problems.commit_failed(&failure));
+                return Some(self.problems.commit_failed(&failure, self.node.tables().commit));
             }
             let now = Instant::now();
             self.commits += 1;

@@ -62,7 +62,7 @@ pub enum IssueCode {
     ContestedInterface,
     /// A kernel table is too small; the last policy stays in force.
     TableFull,
-    /// The kernel refused a write; the last policy stays in force, and the write is tried again.
+    /// The kernel refused a write: a commit was cut off, before or after it came into force, and is tried again.
     CommitFailed,
     /// The programs cannot be attached to the interface of a pod.
     AttachFailed,

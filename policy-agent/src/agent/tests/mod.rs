@@ -307,6 +307,27 @@ fn a_write_that_fails_is_tried_again_wherever_it_fails() {
 }
 
 #[test]
+fn a_commit_that_is_cut_off_names_the_one_that_is_in_force() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let agent = Agent::synced(&machine, objects()).await;
+        // Once before the flip, and once after it.
+        for (fails_in, flips) in [(0, 0), (3, 1)] {
+            let in_force = machine.0.borrow().tables.commit + flips;
+            machine.0.borrow_mut().fails_in = Some(fails_in);
+            let isolates = policy("a/shop/web").select("app=web").ingress([rule().ports("TCP/81"), rule()]);
+            agent.tell(vec![if fails_in == 0 { isolates.into() } else { policy("a/shop/web").deleted() }]).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let issues = agent.issues().await;
+            let expected = format!("packets are judged by commit {in_force}");
+            assert!(issues.iter().any(|issue| issue.message.ends_with(&expected)), "{issues:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(agent.issues().await, []);
+        }
+    });
+}
+
+#[test]
 fn a_policy_that_does_not_fit_leaves_the_last_one_in_force_and_holds_new_pods() {
     run(|machine| async move {
         machine.interface(7, "10.1.0.1").interface(8, "10.1.0.2");
