@@ -23,6 +23,12 @@ pub enum DatapathError {
         /// Why.
         source: io::Error,
     },
+    /// Another agent has the tables.
+    #[error("a running policy-agent has the tables at {path}; end it first", path = path.display())]
+    Held {
+        /// Where they are pinned.
+        path: PathBuf,
+    },
     /// The kernel does not let this process do what it must.
     #[error("not permitted to {operation}; the agent needs root, or the capabilities BPF, NET_ADMIN and PERFMON")]
     NotPermitted {

@@ -15,6 +15,7 @@ mod uninstall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 
 use policy_common::table::{ABI_VERSION, EndpointCounters};
@@ -40,11 +41,13 @@ pub struct Datapath {
     programs: [Program; 2],
     links: Links,
     limits: Limits,
+    /// Held, so that nobody else has these tables.
+    _lock: File,
 }
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tables: _, flows: _, programs, links, limits } = self;
+        let Self { tables: _, flows: _, programs, links, limits, _lock } = self;
         f.debug_struct("Datapath")
             .field("programs", programs)
             .field("links", links)
@@ -61,13 +64,20 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// If tables that are pinned were made by another version or with other capacities; nothing is changed then.
+    /// If tables that are pinned were made by another version or with other capacities, or if another agent has them;
+    /// nothing is changed then.
     pub fn open(bpffs: &Path, capacities: &Capacities) -> Result<(Self, TableState), DatapathError> {
         let shapes = Shape::of_object(OBJECT, capacities)?;
         let pins = Pins::below(bpffs)?;
+        let lock = loop {
+            pins.make_root()?;
+            if let Some(lock) = pins.lock()? {
+                break lock;
+            }
+        };
         let leftovers = pins.examine(&shapes)?;
         pins.make_directories()?;
-        let opened = Self::load(&pins, capacities, &shapes);
+        let opened = Self::load(&pins, capacities, &shapes, lock);
         if opened.is_err() && leftovers == Leftovers::None {
             // The failure that matters is the first one.
             let _or_left_for_the_next_run = uninstall(bpffs);
@@ -79,6 +89,7 @@ impl Datapath {
         pins: &Pins,
         capacities: &Capacities,
         shapes: &BTreeMap<String, Shape>,
+        lock: File,
     ) -> Result<(Self, TableState), DatapathError> {
         let programs = load::load(pins, shapes)?;
         let tables = Tables::open(pins)?;
@@ -86,7 +97,8 @@ impl Datapath {
         let state = tables.read()?;
         tables.control().set_abi(ABI_VERSION);
         let links = Links::take_over(pins, &programs)?;
-        Ok((Self { tables, flows, programs, links, limits: capacities.limits() }, state))
+        let limits = capacities.limits();
+        Ok((Self { tables, flows, programs, links, limits, _lock: lock }, state))
     }
 
     /// How much the tables hold.

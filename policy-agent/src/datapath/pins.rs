@@ -1,9 +1,10 @@
 //! Where maps, programs and links are pinned, and whether what an earlier run left there can be used again.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
@@ -56,6 +57,30 @@ impl Pins {
         }
     }
 
+    /// Takes the directory of everything, which must exist, for as long as the handle lives: two agents on the same
+    /// tables would undo what the other writes. `None`: it does not exist.
+    pub(super) fn lock(&self) -> Result<Option<File>, DatapathError> {
+        let failed = |operation| move |source| DatapathError::Pin { operation, path: self.root.clone(), source };
+        loop {
+            let directory = match File::open(&self.root) {
+                Ok(directory) => directory,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(failed("open")(error)),
+            };
+            match directory.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(DatapathError::Held { path: self.root.clone() }),
+                Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+            }
+            let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+            let locked = directory.metadata().map(id).map_err(failed("look at"))?;
+            // Whoever held it before may have removed it.
+            if fs::metadata(&self.root).map(id).is_ok_and(|there| there == locked) {
+                return Ok(Some(directory));
+            }
+        }
+    }
+
     /// The directory of everything.
     pub(super) fn root(&self) -> &Path {
         &self.root
@@ -87,22 +112,15 @@ impl Pins {
         })
     }
 
-    /// Makes the directories.
+    /// Makes the directory of everything.
+    pub(super) fn make_root(&self) -> Result<(), DatapathError> {
+        make_directory(self.root.clone())
+    }
+
+    /// Makes the directories below it.
     pub(super) fn make_directories(&self) -> Result<(), DatapathError> {
-        for path in [self.root.clone(), self.links(), self.programs()] {
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    let operation = format!("make the directory {}", path.display());
-                    return Err(DatapathError::unless_forbidden(error, operation, |source| DatapathError::Pin {
-                        operation: "make the directory",
-                        path,
-                        source,
-                    }));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        make_directory(self.links())?;
+        make_directory(self.programs())
     }
 
     /// Looks at what is pinned; removes the beginnings of a first run that was cut off.
@@ -141,6 +159,20 @@ impl Pins {
     /// Removes the pin of a map, if there is one.
     pub(super) fn remove_map(&self, name: &str) -> Result<(), DatapathError> {
         remove_pin(&self.map(name)).map(drop)
+    }
+}
+
+fn make_directory(path: PathBuf) -> Result<(), DatapathError> {
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let operation = format!("make the directory {}", path.display());
+            Err(DatapathError::unless_forbidden(error, operation, |source| DatapathError::Pin {
+                operation: "make the directory",
+                path,
+                source,
+            }))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -45,9 +45,10 @@ impl fmt::Display for Removed {
 ///
 /// # Errors
 ///
-/// What can be removed is removed even so; the first failure is told.
+/// If an agent runs with them. Otherwise what can be removed is removed even so; the first failure is told.
 pub fn uninstall(bpffs: &Path) -> Result<Removed, DatapathError> {
     let pins = Pins::below(bpffs)?;
+    let Some(_lock) = pins.lock()? else { return Ok(Removed::default()) };
     let mut removed = Removed::default();
     let mut first_failure = None;
     let mut keep = |outcome: Result<(), DatapathError>| {

@@ -1,10 +1,14 @@
 //! A BPF file system of a test's own.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use policy_agent::datapath::{Capacities, Datapath, uninstall};
+use policy_agent::datapath::{Capacities, Datapath, DatapathError, Removed, uninstall};
 use policy_core::plan::TableState;
 use policy_lab::BpfFs;
+
+use crate::net::PATIENCE;
 
 /// Tables that are made fast.
 pub const SMALL: Capacities =
@@ -28,7 +32,12 @@ impl Bpffs {
     }
 
     pub fn open(&self) -> (Datapath, TableState) {
-        Datapath::open(self.path(), &SMALL).unwrap_or_else(|error| panic!("{error}: {error:?}"))
+        let opened = once_free(|| Datapath::open(self.path(), &SMALL));
+        opened.unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+
+    pub fn uninstall(&self) -> Removed {
+        once_free(|| uninstall(self.path())).unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
     /// What is pinned in a directory, sorted.
@@ -38,6 +47,17 @@ impl Bpffs {
             entries.map(|entry| entry.expect("listed").file_name().into_string().expect("UTF-8")).collect();
         names.sort();
         names
+    }
+}
+
+/// Other tests start commands meanwhile, and between fork and exec those hold whatever this process had open.
+pub fn once_free<T>(mut attempt: impl FnMut() -> Result<T, DatapathError>) -> Result<T, DatapathError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(DatapathError::Held { .. }) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            outcome => return outcome,
+        }
     }
 }
 

@@ -19,10 +19,11 @@ const SHORT: Duration = Duration::from_millis(150);
 
 /// A node with enforcement.
 pub struct EnforcingNode {
+    /// Before the file system that it is pinned in, so that it ends first.
+    pub datapath: Option<Datapath>,
     pub bpffs: Bpffs,
     pub net: Net,
     pub pods: BTreeMap<&'static str, Net>,
-    pub datapath: Datapath,
     pub node: Node,
 }
 
@@ -35,7 +36,7 @@ impl EnforcingNode {
         let (datapath, state) = bpffs.open();
         let mut node = Node::new(set.config(), Subjects::All, state, SMALL.limits());
         node.apply(&set.events());
-        Self { bpffs, net, pods, datapath, node }
+        Self { datapath: Some(datapath), bpffs, net, pods, node }
     }
 
     /// Finds the interfaces, commits, and puts the programs on them.
@@ -56,7 +57,7 @@ impl EnforcingNode {
     /// Puts the programs on all interfaces.
     pub fn attach(&mut self) {
         let interfaces: Vec<_> = self.pods.keys().map(|name| (self.net.ifindex(name), *name)).collect();
-        let datapath = &mut self.datapath;
+        let datapath = self.datapath.as_mut().expect("open");
         self.net.enter(|| {
             for (ifindex, name) in interfaces {
                 datapath.attach(ifindex, name).unwrap_or_else(|error| panic!("{error}: {error:?}"));
@@ -72,14 +73,21 @@ impl EnforcingNode {
 
     pub fn commit(&mut self) {
         let plan = self.node.plan().expect("it fits");
-        let executed = self.datapath.execute(&plan, |step| self.node.stepped(step));
+        let datapath = self.datapath.as_mut().expect("open");
+        let executed = datapath.execute(&plan, |step| self.node.stepped(step));
         executed.unwrap_or_else(|error| panic!("{error}: {error:?}"));
     }
 
-    /// Opens the datapath once more, in place of the one that was.
+    /// The datapath, which is open.
+    pub fn datapath(&mut self) -> &mut Datapath {
+        self.datapath.as_mut().expect("open")
+    }
+
+    /// Ends the datapath and opens it again.
     pub fn reopen(&mut self) -> TableState {
+        drop(self.datapath.take());
         let (datapath, state) = self.bpffs.open();
-        self.datapath = datapath;
+        self.datapath = Some(datapath);
         state
     }
 

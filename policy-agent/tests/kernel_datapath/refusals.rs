@@ -7,12 +7,12 @@ use policy_agent::datapath::{Capacities, Datapath, DatapathError, Misfit, uninst
 use policy_common::table::{ABI_VERSION, Control};
 use policy_core::plan::TableState;
 
-use crate::bpffs::{Bpffs, SMALL};
+use crate::bpffs::{Bpffs, SMALL, once_free};
 use crate::net::Net;
 
 /// Opens what cannot be opened.
 fn refused(bpffs: &Path, capacities: &Capacities) -> DatapathError {
-    match Datapath::open(bpffs, capacities) {
+    match once_free(|| Datapath::open(bpffs, capacities)) {
         Ok(_) => panic!("it could be opened"),
         Err(error) => error,
     }

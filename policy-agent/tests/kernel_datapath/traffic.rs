@@ -79,7 +79,7 @@ fn counters_tell_why_packets_passed_or_not() {
     shop.reaches("log", "db", "10.1.0.2", 5432);
     shop.reaches("log", "db", "10.1.0.2", 5432);
     let element = shop.node.endpoints().iter().find(|(key, _)| &*key.name == "db").expect("db").1.counters;
-    let counters = shop.datapath.counters(element).expect("readable");
+    let counters = shop.datapath().counters(element).expect("readable");
     let seen = |reason: Reason| counters.to_pod[reason as usize].packets;
     assert_eq!((seen(Reason::Rule), seen(Reason::NoRule), seen(Reason::SpoofedSource)), (1, 2, 0));
     assert!(counters.to_pod[Reason::NoRule as usize].bytes >= 2 * 28, "bytes are counted too");
@@ -92,13 +92,13 @@ fn flows_are_swept_when_their_endpoint_is_gone() {
     assert!(shop.reaches("web", "db", "10.1.0.2", 5432));
     assert!(shop.reaches("web", "db", "fd00:1::2", 5432));
     // Each connection is remembered at both ends.
-    let swept = shop.datapath.sweep_flows().expect("swept");
+    let swept = shop.datapath().sweep_flows().expect("swept");
     assert!(swept.kept >= 4 && swept.removed == 0, "{swept:?}");
     let db = pod("a/shop/db").deleted();
     shop.take(db);
-    let swept = shop.datapath.sweep_flows().expect("swept");
+    let swept = shop.datapath().sweep_flows().expect("swept");
     assert!(swept.kept >= 2 && swept.removed >= 2, "{swept:?}");
-    assert_eq!(shop.datapath.sweep_flows().expect("swept").removed, 0);
+    assert_eq!(shop.datapath().sweep_flows().expect("swept").removed, 0);
 }
 
 #[test]
