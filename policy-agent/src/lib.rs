@@ -9,5 +9,6 @@ pub mod datapath;
 pub mod discovery;
 pub mod document;
 pub mod metrics;
+mod ownership;
 pub mod simulate;
 pub mod sources;

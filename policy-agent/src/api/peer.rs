@@ -1,9 +1,10 @@
 //! Who may ask: root, and the agent's own user.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use tokio::net::UnixStream;
+
+use crate::ownership;
 
 /// Those who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,7 @@ pub struct Admitted {
 impl Admitted {
     /// Root and the user of this process.
     pub fn own() -> io::Result<Self> {
-        // The owner of a process' directory is its effective user (proc(5)).
-        Ok(Self { own_uid: std::fs::metadata("/proc/self")?.uid() })
+        Ok(Self { own_uid: ownership::own_uid()? })
     }
 
     /// Whether the process at the other end may ask.

@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::ownership::Exposure;
+
 /// What can go wrong between the agent and the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The directory for pins is not on a BPF file system.
-    #[error("{path} is not on a BPF file system; mount one with `mount -t bpf bpf {path}`, or name another by --bpffs",
-        path = path.display())]
+    #[error("{path} is not on a BPF file system; mount one with `mount -t bpf -o mode=0700 bpf {path}`, or name another by \
+             --bpffs", path = path.display())]
     NoBpffs {
         /// The directory.
         path: PathBuf,
@@ -22,6 +24,15 @@ pub enum DatapathError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Others than the agent's user could pin their programs there.
+    #[error("cannot rely on {path}: {exposure}; remove it, and see that the BPF file system is mounted with mode=0700",
+        path = path.display())]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        exposure: Exposure,
     },
     /// Another agent has the tables.
     #[error("a running policy-agent has the tables at {path}; end it first", path = path.display())]

@@ -1,10 +1,10 @@
 //! Where maps, programs and links are pinned, and whether what an earlier run left there can be used again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
@@ -13,6 +13,7 @@ use policy_common::table::ABI_VERSION;
 use super::capacities::Capacities;
 use super::error::{DatapathError, Misfit};
 use super::sys::{self, ControlPage};
+use crate::ownership::exposure;
 
 /// The directory of all pins, below the BPF file system.
 const DIRECTORY: &str = "crosswall";
@@ -162,17 +163,23 @@ impl Pins {
     }
 }
 
+/// Makes a directory for its owner alone; one that is there must be so that nobody else can put programs in it.
 fn make_directory(path: PathBuf) -> Result<(), DatapathError> {
-    match fs::create_dir(&path) {
+    match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             let operation = format!("make the directory {}", path.display());
-            Err(DatapathError::unless_forbidden(error, operation, |source| DatapathError::Pin {
+            return Err(DatapathError::unless_forbidden(error, operation, |source| DatapathError::Pin {
                 operation: "make the directory",
                 path,
                 source,
-            }))
+            }));
         }
-        _ => Ok(()),
+        _ => {}
+    }
+    match fs::symlink_metadata(&path).and_then(|metadata| exposure(&metadata)) {
+        Ok(None) => Ok(()),
+        Ok(Some(exposure)) => Err(DatapathError::Exposed { path, exposure }),
+        Err(source) => Err(DatapathError::Pin { operation: "look at", path, source }),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What cannot be: each case has one message that says what and what to do, and changes nothing.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData};
@@ -28,10 +30,30 @@ fn set_abi(bpffs: &Bpffs, abi: u32) {
 fn a_directory_elsewhere_is_no_bpf_file_system() {
     let error = refused(Path::new("/tmp"), &SMALL);
     assert!(matches!(error, DatapathError::NoBpffs { .. }), "{error:?}");
-    assert!(error.to_string().contains("mount -t bpf bpf /tmp"), "{error}");
+    assert!(error.to_string().contains("mount -t bpf -o mode=0700 bpf /tmp"), "{error}");
     assert!(matches!(uninstall(Path::new("/tmp")), Err(DatapathError::NoBpffs { .. })));
     let error = refused(Path::new("/nowhere/at/all"), &SMALL);
     assert!(matches!(error, DatapathError::Bpffs { .. }), "{error:?}");
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_not_relied_on() {
+    let bpffs = Bpffs::new();
+    drop(bpffs.open());
+    let mode = |directory: &str| std::fs::metadata(bpffs.pin(directory)).expect("made").permissions().mode() & 0o777;
+    assert_eq!(["", "links", "programs"].map(mode), [0o700; 3]);
+    for directory in ["", "links", "programs"] {
+        let set = |mode| std::fs::set_permissions(bpffs.pin(directory), Permissions::from_mode(mode)).expect("set");
+        set(0o777);
+        let error = refused(bpffs.path(), &SMALL);
+        assert!(matches!(error, DatapathError::Exposed { .. }), "{error:?}");
+        assert!(error.to_string().contains("others may write to it (its mode is 0777)"), "{error}");
+        set(0o755);
+    }
+    bpffs.open();
+    std::os::unix::fs::chown(bpffs.pin("links"), Some(65_534), None).expect("given away");
+    let error = refused(bpffs.path(), &SMALL);
+    assert!(error.to_string().contains("it belongs to user 65534, and the agent is user 0"), "{error}");
 }
 
 #[test]
