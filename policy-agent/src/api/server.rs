@@ -9,9 +9,10 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
@@ -21,12 +22,14 @@ use super::{Queries, Query};
 
 /// The longest request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How long a client may take to say what it wants.
+const HEADERS: Duration = Duration::from_secs(5);
 /// How long after a failure to accept a connection the next is tried.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} the socket {}", .path.display())]
+#[error("cannot {operation} the socket {}; name another one with --socket", .path.display())]
 pub struct ServerError {
     operation: &'static str,
     path: PathBuf,
@@ -88,7 +91,9 @@ async fn converse(stream: UnixStream, queries: Option<Queries>) {
         let queries = queries.clone();
         async move { Ok::<_, Infallible>(respond(request, queries).await) }
     });
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    let served = http.serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
         tracing::debug!("a connection to the local API ended early: {error}");
     }

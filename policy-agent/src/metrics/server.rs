@@ -3,22 +3,30 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{Scrape, Scrapes, encode};
 use crate::api::types::Phase;
 
 /// How long the control loop may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How many connections there may be; others wait until one ends.
+const CONNECTIONS: usize = 32;
+/// How long a client may take to say what it wants.
+const HEADERS: Duration = Duration::from_secs(5);
+/// How long a connection may last, with the reading of the answer.
+const CONVERSATION: Duration = Duration::from_secs(30);
 /// How long after a failure to accept a connection the next is tried.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -27,7 +35,7 @@ const OPEN_METRICS: HeaderValue =
 
 /// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve metrics at {address}")]
+#[error("cannot serve metrics at {address}; name an address of this machine and a free port with --metrics")]
 pub struct MetricsError {
     address: SocketAddr,
     #[source]
@@ -54,7 +62,9 @@ impl MetricsServer {
 
     /// Answers until the runtime ends.
     pub async fn serve(self, scrapes: Scrapes) {
-        loop {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        // The room is never closed.
+        while let Ok(place) = room.clone().acquire_owned().await {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -65,18 +75,26 @@ impl MetricsServer {
             };
             let scrapes = scrapes.clone();
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let scrapes = scrapes.clone();
-                    async move { Ok::<_, Infallible>(respond(&request, &scrapes).await) }
-                });
-                let stream = TokioIo::new(stream);
-                let served = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
-                if let Err(error) = served {
-                    tracing::debug!("a connection to the metrics ended early: {error}");
+                let _place = place;
+                match tokio::time::timeout(CONVERSATION, converse(stream, scrapes)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!("a connection to the metrics ended early: {error}"),
+                    Err(_) => tracing::debug!("a connection to the metrics took too long"),
                 }
             });
         }
     }
+}
+
+/// Answers one request: whoever can reach the port may ask, so nobody may stay.
+async fn converse(stream: TcpStream, scrapes: Scrapes) -> Result<(), hyper::Error> {
+    let service = service_fn(|request| {
+        let scrapes = scrapes.clone();
+        async move { Ok::<_, Infallible>(respond(&request, &scrapes).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false);
+    http.serve_connection(TokioIo::new(stream), service).await
 }
 
 async fn respond(request: &Request<Incoming>, scrapes: &Scrapes) -> Response<Full<Bytes>> {
@@ -161,6 +179,26 @@ mod tests {
         assert_eq!(status_line(starting, "/readyz").await, "HTTP/1.1 503 Service Unavailable");
         assert_eq!(status_line(Some(Phase::Enforcing), "/readyz").await, "HTTP/1.1 200 OK");
         assert_eq!(status_line(starting, "/").await, "HTTP/1.1 404 Not Found");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_only_hold_connections_keep_nobody_out() {
+        let server = MetricsServer::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
+        let address = server.address().expect("it listens");
+        let (scrapes, _inbox) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(server.serve(scrapes));
+        let mut idle = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.expect("a connection"));
+        }
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("it reads");
+        let mut text = String::new();
+        // It does not ask to close the connection, which ends all the same.
+        stream.read_to_string(&mut text).await.expect("it answers");
+        assert_eq!(text.lines().next(), Some("HTTP/1.1 404 Not Found"));
+        let mut told = Vec::new();
+        idle[0].read_to_end(&mut told).await.expect("it was ended");
     }
 
     #[tokio::test(start_paused = true)]
