@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -13,6 +14,9 @@ use tokio::net::UnixStream;
 
 use super::route::Route;
 use super::types::{Refusal, Request};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the agent behind one socket.
 #[derive(Clone, Debug)]
@@ -48,6 +52,9 @@ pub enum ClientError {
     /// The conversation broke off.
     #[error("the agent broke off")]
     Broken(#[from] hyper::Error),
+    /// It takes too long.
+    #[error("the agent at {} does not answer within {} s; its log may say why", .0.display(), PATIENCE.as_secs())]
+    Late(PathBuf),
     /// The request cannot be made, or the answer not be read: another version, most likely.
     #[error("the agent answers in another way than this policyctl ({version}) expects: {0}", version = env!("CARGO_PKG_VERSION"))]
     Unexpected(String),
@@ -63,7 +70,18 @@ impl Client {
     }
 
     /// Asks, and reads the answer as what the request promises.
+    ///
+    /// # Errors
+    ///
+    /// Also if the answer does not come within ten seconds.
     pub async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ClientError> {
+        match tokio::time::timeout(PATIENCE, self.converse(request)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(ClientError::Late(self.socket.clone())),
+        }
+    }
+
+    async fn converse<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| self.unreachable(source))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let conversation = async {

@@ -83,3 +83,14 @@ async fn without_an_agent_it_says_what_to_do() {
          name its socket with --socket"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_is_not_waited_for_long() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let socket = folder.path().join("agent.sock");
+    let (queries, _never_read) = mpsc::channel::<Query>(1);
+    tokio::spawn(Server::bind(&socket).expect("the socket can be bound").serve(queries));
+    let asked = Client::new(&socket).ask::<Vec<Cluster>>(&Request::Clusters).await.expect_err("it is stuck");
+    let expected = format!("the agent at {} does not answer within 10 s; its log may say why", socket.display());
+    assert_eq!(asked.to_string(), expected);
+}

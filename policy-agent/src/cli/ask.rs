@@ -30,7 +30,7 @@ impl AskOptions {
         request: &Request,
         table: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
         let answer: T = runtime.block_on(Client::new(&self.socket).ask(request))?;
         print(&answer, self.output, table)
