@@ -32,7 +32,11 @@ impl Cli {
             Verb::Run(options) => {
                 log_to_stderr(options.log);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.context("cannot start the runtime")?.block_on(run(options))?;
+                let runtime = runtime.context("cannot start the runtime")?;
+                let ended = runtime.block_on(run(options));
+                // A file that is being read may hang with its file system; the end does not wait for it.
+                runtime.shutdown_background();
+                ended?;
             }
             Verb::Uninstall(UninstallOptions { bpffs }) => println!("{}", datapath::uninstall(&bpffs)?),
             Verb::Version => println!("policy-agent {}", env!("CARGO_PKG_VERSION")),
