@@ -86,7 +86,6 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     let (query_sender, queries) = mpsc::channel(QUESTIONS);
     let (scrape_sender, scrapes) = mpsc::channel(QUESTIONS);
     let control = Control::new(settings, &config, tables, datapath, network);
-    tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
     match options.metrics {
         Some(address) => {
             let server = MetricsServer::bind(address).await?;
@@ -96,6 +95,8 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
         // The loop only listens; without metrics nobody ever asks.
         None => drop(scrape_sender),
     }
+    // Last of all that can fail: its file is removed at the end.
+    tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
     tokio::spawn(files::watch(source, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);
     let ending = control.run(Inbox { batches, queries, scrapes }, asked).await;
@@ -117,4 +118,43 @@ fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use clap::Parser as _;
+
+    use super::super::tests::machine::Machine;
+    use super::*;
+
+    /// The options of an agent in a folder, which has a ClusterSet of one member.
+    fn options(folder: &std::path::Path, more: &[&str]) -> RunOptions {
+        let set = "{apiVersion: crosswall.dev/v1alpha1, kind: ClusterSet, spec: {local: a, members: [{id: a, source: \
+                   {directory: {path: a}}}]}}";
+        std::fs::write(folder.join("set.yaml"), set).expect("written");
+        std::fs::create_dir(folder.join("a")).expect("made");
+        let path = |name: &str| folder.join(name).display().to_string();
+        let (set, socket) = (path("set.yaml"), path("agent.sock"));
+        let arguments = ["policy-agent", "run", "--node", "n", "--cluster-set", &set, "--socket", &socket];
+        match Cli::try_parse_from(arguments.iter().chain(more)).expect("it can be read").verb {
+            Verb::Run(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_no_socket() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("it listens").to_string();
+        let options = options(folder.path(), &["--metrics", &address]);
+        let source = FilesSource::open(&options.cluster_set).expect("it can be read");
+        let (machine, tables) = (Machine::default(), TableState::default());
+        let served = serve(options, source, tables, machine.clone(), machine, std::future::pending()).await;
+        let error = served.expect_err("the port is taken").to_string();
+        assert!(error.contains("--metrics"), "{error}");
+        assert!(!folder.path().join("agent.sock").exists());
+    }
 }

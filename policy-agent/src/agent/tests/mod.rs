@@ -1,6 +1,6 @@
 //! The control loop on a machine that is none: what it does, in which order, and what it leaves alone.
 
-mod machine;
+pub mod machine;
 
 use std::time::Duration;
 
