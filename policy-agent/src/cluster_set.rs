@@ -66,8 +66,8 @@ pub struct ClusterSetError {
 impl ClusterSet {
     /// Reads the file at `path`.
     pub fn load(path: &Path) -> Result<Loaded, ClusterSetError> {
-        match std::fs::read(path) {
-            Ok(bytes) => Self::parse(&bytes, path),
+        match document::read(path) {
+            Ok((bytes, _)) => Self::parse(&bytes, path),
             Err(error) => Err(ClusterSetError::whole(path, &Unreadable(&error))),
         }
     }

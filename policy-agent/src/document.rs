@@ -5,6 +5,10 @@
 //! zeros, which YAML 1.1 and 1.2 take differently, becomes a string too, which no port can be.
 
 use std::fmt;
+use std::fs::{Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -26,6 +30,27 @@ pub struct ParseError(String);
 
 /// The largest file that is read.
 pub const MAX_BYTES: usize = 256 << 20;
+
+/// The content of a file, and what it was when it was opened. Nothing but a regular file is read: others may never end,
+/// or never begin.
+///
+/// # Errors
+///
+/// Also if the file is, or becomes while it is read, larger than [`MAX_BYTES`].
+pub fn read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+    // Opening a pipe would otherwise wait for somebody who writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut content = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_BYTES >> 20)));
+    }
+    Ok((content, metadata))
+}
 
 /// Reads all documents of a file; empty ones are passed over.
 pub fn parse(bytes: &[u8], format: Format) -> Result<Vec<Value>, ParseError> {
@@ -181,6 +206,15 @@ mod tests {
 
     fn error(message: &str) -> Result<Vec<Value>, ParseError> {
         Err(ParseError(message.to_owned()))
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("pipe.yaml");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("it is installed");
+        assert!(made.success());
+        assert_eq!(read(&path).expect_err("no file").to_string(), "it is no regular file");
     }
 
     #[test]

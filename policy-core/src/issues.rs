@@ -25,13 +25,22 @@ pub fn pod_object(key: &PodKey) -> String {
     format!("{}/Pod/{}/{}", key.cluster, key.namespace, key.name)
 }
 
+/// How many of several are named.
+const NAMED: usize = 3;
+
 fn contested_addresses(compiler: &Compiler, issues: &mut Vec<Issue>) {
     for (address, claims) in compiler.index().contested() {
         let owner = compiler.index().owner(address).map(|entry| &entry.pod.key);
         let pods =
             || claims.iter().filter_map(|claim: &Claim| compiler.index().entry(claim.pod)).map(|entry| &entry.pod.key);
         for pod in pods() {
-            let others: Vec<String> = pods().filter(|other| *other != pod).map(ToString::to_string).collect();
+            // Any number of pods can claim one address, and each has an issue of its own.
+            let mut others: Vec<String> =
+                pods().filter(|other| *other != pod).take(NAMED).map(ToString::to_string).collect();
+            let more = claims.len() - 1 - others.len();
+            if more > 0 {
+                others.push(format!("{more} more"));
+            }
             let (level, outcome) = match owner {
                 Some(owner) if owner == pod => (Level::Warning, "this pod keeps it".to_owned()),
                 Some(owner) => {
@@ -147,5 +156,27 @@ fn subjects_by_cluster(compiler: &Compiler, issues: &mut Vec<Issue>) {
                 ),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Subjects;
+    use crate::testing::{ClusterSetBuilder, abc, pod};
+
+    #[test]
+    fn an_address_that_many_claim_names_some_of_them() {
+        let claims = |count: usize| {
+            let pods = (0..count).map(|number| pod(&format!("b/db/pg-{number}")).ip("10.2.0.5"));
+            let set = pods.fold(abc(), ClusterSetBuilder::with);
+            let mut compiler = Compiler::new(set.config(), Subjects::All);
+            compiler.apply(&set.events());
+            of(&compiler).first().map(|issue| issue.message.clone()).expect("they contend")
+        };
+        let outcome = "it counts as nobody's, so selectors match neither pod by it";
+        assert_eq!(claims(3), format!("10.2.0.5 is claimed by b/db/pg-1, b/db/pg-2 too; {outcome}"));
+        let some = "b/db/pg-1, b/db/pg-2, b/db/pg-3, 6 more";
+        assert_eq!(claims(10), format!("10.2.0.5 is claimed by {some} too; {outcome}"));
     }
 }

@@ -18,6 +18,9 @@ use super::scan::{self, Stamp};
 use crate::convert::{self, Object, ObjectKey, Readings};
 use crate::document;
 
+/// How many issues of one file are told.
+const MAX_ISSUES: usize = 100;
+
 /// Whether a cluster's policies are read: those of a remote member never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policies {
@@ -240,8 +243,9 @@ impl Directory {
     /// Reads a file; where that fails its last good content stays.
     fn read(&mut self, path: &OsStr, touched: &mut BTreeSet<ObjectKey>) {
         let Some(format) = Path::new(path).file_name().and_then(scan::format_of) else { return };
-        let content = read_file(&self.root.join(path));
-        let stamp = content.as_ref().ok().map(|(_, stamp)| *stamp);
+        // The stamp is that of the file when it was opened: what is written meanwhile is read again at the next look.
+        let content = document::read(&self.root.join(path));
+        let stamp = content.as_ref().ok().map(|(_, metadata)| Stamp::of(metadata));
         let documents = content
             .map_err(|error| error.to_string())
             .and_then(|(bytes, _)| document::parse(&bytes, format).map_err(|error| error.to_string()));
@@ -258,6 +262,7 @@ impl Directory {
         for document in &documents {
             convert::read_document(&self.cluster, document, &origin, &mut readings);
         }
+        leave_out(&mut readings, &origin);
         self.claim(path, readings, touched);
     }
 
@@ -331,6 +336,27 @@ impl Directory {
     }
 }
 
+/// Leaves out all issues of a file but the first [`MAX_ISSUES`].
+fn leave_out(readings: &mut Readings, origin: &str) {
+    let mut room = MAX_ISSUES;
+    let mut left_out = Vec::new();
+    let of_objects = readings.objects.iter_mut().map(|reading| &mut reading.issues);
+    for issues in of_objects.chain([&mut readings.issues]) {
+        let kept = room.min(issues.len());
+        left_out.extend(issues.drain(kept..).map(|issue| issue.level));
+        room -= kept;
+    }
+    if let Some(level) = left_out.iter().min() {
+        readings.issues.push(Issue {
+            code: IssueCode::UnreadableObject,
+            level: *level,
+            object: origin.to_owned(),
+            field: String::new(),
+            message: format!("and {} more issues, which are told when the others are mended", left_out.len()),
+        });
+    }
+}
+
 fn say_consequence(issue: &mut Issue, in_force: bool) {
     if matches!(issue.code, IssueCode::UnreadablePolicy | IssueCode::UnreadableObject) {
         issue.message.push_str(match in_force {
@@ -338,16 +364,4 @@ fn say_consequence(issue: &mut Issue, in_force: bool) {
             false => "; it is not applied",
         });
     }
-}
-
-fn read_file(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
-    // The stamp is taken first: what is written meanwhile is read again at the next look.
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    if metadata.len() > document::MAX_BYTES as u64 {
-        return Err(io::Error::other(format!("it is larger than {} MiB", document::MAX_BYTES >> 20)));
-    }
-    Ok((fs::read(path)?, Stamp::of(&metadata)))
 }

@@ -1,6 +1,6 @@
 //! Finding the manifests below a directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
@@ -12,6 +12,18 @@ use crate::document::Format;
 
 /// How deep sub-folders are followed; a guard against mounts and links that loop.
 const MAX_DEPTH: usize = 32;
+
+/// How much a look takes in.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Files and folders, of whatever kind.
+    entries: usize,
+    /// Bytes of manifests.
+    bytes: u64,
+}
+
+/// A member's files may be somebody else's: they must not cost the agent what it needs for the others.
+const LIMITS: Limits = Limits { entries: 200_000, bytes: 4 << 30 };
 
 /// By what a file is recognized as unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,58 +85,128 @@ pub(super) fn join(folder: &OsStr, name: &OsStr) -> OsString {
     path
 }
 
-/// Looks through `root` and its sub-folders, links followed. An error is one of the root itself.
+/// Looks through `root` and its sub-folders, links followed; a folder to which several paths lead is looked at once, by
+/// the first of them. An error is one of the root itself, or that below it is more than anybody means to have there.
 pub(super) fn scan(root: &Path) -> io::Result<Scan> {
-    let mut scan = Scan::default();
-    let entries = fs::read_dir(root)?;
-    let metadata = fs::metadata(root)?;
-    scan.folders.insert((OsString::new(), root.to_owned()));
-    let mut ancestors = vec![(metadata.dev(), metadata.ino())];
-    scan_folder(entries, OsStr::new(""), &mut ancestors, &mut scan);
-    Ok(scan)
+    scan_within(root, LIMITS)
 }
 
-fn scan_folder(entries: fs::ReadDir, folder: &OsStr, ancestors: &mut Vec<(u64, u64)>, scan: &mut Scan) {
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                scan.failures.push((folder.to_owned(), error));
-                continue;
+fn scan_within(root: &Path, limits: Limits) -> io::Result<Scan> {
+    let metadata = fs::metadata(root)?;
+    let mut scanner = Scanner { scan: Scan::default(), seen: HashSet::from([id(&metadata)]), limits };
+    let entries = fs::read_dir(root)?;
+    scanner.scan.folders.insert((OsString::new(), root.to_owned()));
+    scanner.folder(entries, root, OsStr::new(""), 1)?;
+    Ok(scanner.scan)
+}
+
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A look in the making.
+struct Scanner {
+    scan: Scan,
+    /// Folders that were looked at, by device and inode.
+    seen: HashSet<(u64, u64)>,
+    /// What is left of them.
+    limits: Limits,
+}
+
+impl Scanner {
+    fn folder(&mut self, entries: fs::ReadDir, path: &Path, folder: &OsStr, depth: usize) -> io::Result<()> {
+        let mut names = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => names.push(entry.file_name()),
+                Err(error) => self.scan.failures.push((folder.to_owned(), error)),
             }
-        };
-        let name = entry.file_name();
-        if is_hidden(&name) {
-            continue;
+            self.limits.take_entry()?;
         }
-        let (path, relative) = (entry.path(), join(folder, &name));
-        let metadata = match fs::metadata(&path) {
+        // So that which path to a folder comes first does not change from look to look.
+        names.sort_unstable();
+        for name in names.into_iter().filter(|name| !is_hidden(name)) {
+            self.entry(&path.join(&name), join(folder, &name), &name, depth)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, relative: OsString, name: &OsStr, depth: usize) -> io::Result<()> {
+        let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => {
-                let gone = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err();
-                if !gone && format_of(&name).is_some() {
-                    scan.failures.push((relative, error));
+                let gone = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err();
+                if !gone && format_of(name).is_some() {
+                    self.scan.failures.push((relative, error));
                 }
-                continue;
+                return Ok(());
             }
         };
-        if metadata.is_file() && format_of(&name).is_some() {
-            scan.files.insert(relative, Stamp::of(&metadata));
-        } else if metadata.is_dir() {
-            let id = (metadata.dev(), metadata.ino());
-            if ancestors.contains(&id) || ancestors.len() == MAX_DEPTH {
-                continue;
-            }
-            match fs::read_dir(&path) {
+        if metadata.is_file() && format_of(name).is_some() {
+            self.limits.take_bytes(metadata.size())?;
+            self.scan.files.insert(relative, Stamp::of(&metadata));
+        } else if metadata.is_dir() && depth < MAX_DEPTH && self.seen.insert(id(&metadata)) {
+            match fs::read_dir(path) {
                 Ok(entries) => {
-                    scan.folders.insert((relative.clone(), path));
-                    ancestors.push(id);
-                    scan_folder(entries, &relative, ancestors, scan);
-                    ancestors.pop();
+                    self.scan.folders.insert((relative.clone(), path.to_owned()));
+                    self.folder(entries, path, &relative, depth + 1)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-                Err(error) => scan.failures.push((relative, error)),
+                Err(error) => self.scan.failures.push((relative, error)),
             }
         }
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn take_entry(&mut self) -> io::Result<()> {
+        let advice = "keep in it nothing but manifests, several in a file";
+        self.entries = self.entries.checked_sub(1).ok_or_else(|| {
+            io::Error::other(format!("it holds more than {} files and folders; {advice}", LIMITS.entries))
+        })?;
+        Ok(())
+    }
+
+    fn take_bytes(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+            io::Error::other(format!("its manifests are larger than {} GiB together", LIMITS.bytes >> 30))
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_that_multiply_paths_are_followed_once_to_each_folder() {
+        let root = tempfile::tempdir().expect("a directory");
+        let folder = |number: usize| root.path().join(format!("f{number}"));
+        for number in 0..8 {
+            fs::create_dir(folder(number)).expect("made");
+            fs::write(folder(number).join("x.yaml"), "").expect("written");
+        }
+        // From every folder to every other one: 8! paths.
+        for (from, to) in (0..64).map(|pair| (pair / 8, pair % 8)) {
+            symlink(folder(to), folder(from).join(format!("l{to}"))).expect("linked");
+        }
+        let scan = scan(root.path()).expect("it can be read");
+        assert_eq!((scan.folders.len(), scan.files.len(), scan.failures.len()), (9, 8, 0));
+    }
+
+    #[test]
+    fn more_than_anybody_means_to_have_is_refused_whole() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::write(root.path().join("a.yaml"), "abc").expect("written");
+        fs::write(root.path().join("b.txt"), "abc").expect("written");
+        let within = |entries, bytes| scan_within(root.path(), Limits { entries, bytes }).map_err(|it| it.to_string());
+        assert!(within(2, 3).is_ok());
+        let refused = within(1, 3).expect_err("too many");
+        assert!(refused.starts_with("it holds more than 200000 files and folders; "), "{refused}");
+        assert_eq!(within(2, 2).expect_err("too large"), "its manifests are larger than 4 GiB together");
     }
 }

@@ -330,6 +330,21 @@ fn links_are_followed_but_not_in_circles() {
 }
 
 #[test]
+fn of_a_file_that_is_full_of_mistakes_a_hundred_are_told() {
+    let world = World::new();
+    let rules = "{ports: [{port: 0}]}, ".repeat(300);
+    world.write("a/1.yaml", &(policy("web", &format!("{{ingress: [{rules}]}}")) + &pod("p", "1")));
+    let mut source = world.open();
+    let batch = source.rescan();
+    assert!(said(&batch).contains(&"+a/default/p 1".to_owned()), "the rest of it counts");
+    assert_eq!(batch.issues.len(), 101);
+    let last = (IssueCode::UnreadableObject, "a/1.yaml".to_owned());
+    let (code, object, message) = world.issues(&batch).into_iter().find(|(_, object, _)| *object == last.1).unwrap();
+    assert_eq!((code, object), last);
+    assert_eq!(message, "and 200 more issues, which are told when the others are mended");
+}
+
+#[test]
 fn what_is_no_regular_file_is_passed_over() {
     let world = World::new();
     let _socket = std::os::unix::net::UnixListener::bind(world.path("a/socket.yaml")).unwrap();
