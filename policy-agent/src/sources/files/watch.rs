@@ -17,6 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use policy_core::model::{ClusterId, Issue, IssueCode, Level};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::scan::{format_of, is_hidden, join};
 use super::{Changes, FilesSource};
@@ -24,6 +25,8 @@ use crate::sources::Batch;
 
 /// How long a change waits for others that belong to it, as the two halves of a rename.
 const DEBOUNCE: Duration = Duration::from_millis(4);
+/// How many events are told apart; of more, everything is looked at.
+const MAX_EVENTS: usize = 16 * 1024;
 /// How often everything is looked at while inotify works.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// How often everything is looked at while it does not.
@@ -38,31 +41,63 @@ pub async fn watch(mut source: FilesSource, batches: mpsc::Sender<Batch>) {
         Err(error) => (None, None, Some(error.to_string())),
     };
     let mut last_issues = None;
-    let mut changes = Changes { everything: true, ..Changes::default() };
+    let mut notices = Notices::Everything;
+    let mut rescanned_at = Instant::now();
     loop {
+        if matches!(notices, Notices::Everything) {
+            rescanned_at = Instant::now();
+        }
+        // Whatever touches files does so here, where nobody waits for it: a file system may hang.
         let look = move || {
+            let changes = notices.changes(watches.as_ref());
+            if changes.is_empty() {
+                return (source, watches, failure, None);
+            }
             let mut batch = source.refresh(&changes);
             if let (Some(watches), true) = (&mut watches, changes.may_move_folders()) {
                 failure = watches.follow(&mut source, &mut batch).err().map(|error| error.to_string());
             }
             batch.issues.extend(failure.as_ref().map(|failure| degraded(&source, failure)));
-            (source, watches, failure, batch)
+            (source, watches, failure, Some(batch))
         };
         // Ends early only with the runtime itself.
         let Ok((looked, watching, failed, batch)) = tokio::task::spawn_blocking(look).await else { return };
         (source, watches, failure) = (looked, watching, failed);
-        if !batch.events.is_empty() || last_issues.as_ref() != Some(&batch.issues) {
+        if let Some(batch) = batch
+            && (!batch.events.is_empty() || last_issues.as_ref() != Some(&batch.issues))
+        {
             last_issues = Some(batch.issues.clone());
             if batches.send(batch).await.is_err() {
                 return;
             }
         }
         let interval = if failure.is_some() { POLL_INTERVAL } else { RESCAN_INTERVAL };
-        changes = tokio::select! {
-            changes = next_changes(stream.as_mut(), watches.as_ref()) => changes,
-            () = tokio::time::sleep(interval) => Changes { everything: true, ..Changes::default() },
+        notices = tokio::select! {
+            heard = next_notices(stream.as_mut()) => heard,
+            () = tokio::time::sleep_until(rescanned_at + interval) => Notices::Everything,
             () = batches.closed() => return,
         };
+    }
+}
+
+/// What inotify has to say, in order.
+#[derive(Debug)]
+enum Notices {
+    /// Anything may have changed.
+    Everything,
+    /// These events came.
+    Heard(Vec<EventOwned>),
+}
+
+impl Notices {
+    /// What may have changed.
+    fn changes(&self, watches: Option<&Watches>) -> Changes {
+        let mut changes = Changes::default();
+        match (self, watches) {
+            (Self::Heard(events), Some(watches)) => events.iter().for_each(|event| watches.note(event, &mut changes)),
+            _ => changes.everything = true,
+        }
+        changes
     }
 }
 
@@ -72,20 +107,24 @@ fn open() -> io::Result<(EventStream<Vec<u8>>, Watches)> {
     Ok((inotify.into_event_stream(vec![0; 16 * 1024])?, watches))
 }
 
-/// Waits for inotify; for ever where there is none.
-async fn next_changes(stream: Option<&mut EventStream<Vec<u8>>>, watches: Option<&Watches>) -> Changes {
-    let (Some(stream), Some(watches)) = (stream, watches) else { return std::future::pending().await };
-    let mut changes = Changes::default();
-    while changes.is_empty() {
-        watches.note(stream.next().await, &mut changes);
-        tokio::time::sleep(DEBOUNCE).await;
-        while !changes.everything
-            && let Some(event) = stream.next().now_or_never()
-        {
-            watches.note(event, &mut changes);
+/// Waits for inotify; for ever where there is none. Where events were lost, or none can be read, it may be anything.
+async fn next_notices(stream: Option<&mut EventStream<Vec<u8>>>) -> Notices {
+    let Some(stream) = stream else { return std::future::pending().await };
+    let usable = |event: Option<io::Result<EventOwned>>| match event {
+        Some(Ok(event)) if !event.mask.contains(EventMask::Q_OVERFLOW) => Some(event),
+        _ => None,
+    };
+    let mut events = Vec::new();
+    let mut next = Some(stream.next().await);
+    tokio::time::sleep(DEBOUNCE).await;
+    while let Some(event) = next {
+        match usable(event) {
+            Some(event) if events.len() < MAX_EVENTS => events.push(event),
+            _ => return Notices::Everything,
         }
+        next = stream.next().now_or_never();
     }
-    changes
+    Notices::Heard(events)
 }
 
 fn degraded(source: &FilesSource, failure: &str) -> Issue {
@@ -166,15 +205,8 @@ impl Watches {
         Ok(is_new)
     }
 
-    /// Notes what an event means. Where events were lost, or none can be read, it may be anything.
-    fn note(&self, event: Option<io::Result<EventOwned>>, changes: &mut Changes) {
-        let event = match event {
-            Some(Ok(event)) if !event.mask.contains(EventMask::Q_OVERFLOW) => event,
-            _ => {
-                changes.everything = true;
-                return;
-            }
-        };
+    /// Notes what an event means.
+    fn note(&self, event: &EventOwned, changes: &mut Changes) {
         for place in self.places.get(&event.wd).into_iter().flatten() {
             match (place, event.name.as_deref()) {
                 (Place::Way { name, to }, Some(entry)) if entry == name || is_version(entry) => to.note(changes),
