@@ -36,7 +36,12 @@ impl seams::Datapath for Datapath {
         self.sweep_flows().map(|swept| swept.removed).map_err(|error| Failure::of(&error))
     }
 }
+
 impl seams::Discovery for Discovery {
+    fn refresh(&mut self) {
+        self.refresh();
+    }
+
     fn locate(&mut self, addresses: &[IpAddr]) -> Result<Located, Failure> {
         self.locate(addresses).map_err(|error| Failure::of(&error))
     }

@@ -55,6 +55,9 @@ pub trait Datapath {
 
 /// The routing table, neighbours and bridges of the node.
 pub trait Discovery {
+    /// Begins a look: what was listed before it is listed anew.
+    fn refresh(&mut self);
+
     /// The interface behind which a pod with these addresses is.
     fn locate(&mut self, addresses: &[IpAddr]) -> Result<Located, Failure>;
 

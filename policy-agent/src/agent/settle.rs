@@ -71,6 +71,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
 
     /// Finds the interfaces of endpoints that have none yet.
     fn locate(&mut self) -> Trouble {
+        self.network.refresh();
         let detached: Vec<(PodKey, Vec<IpAddr>)> =
             self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
         let mut trouble = None;
@@ -218,6 +219,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             .iter()
             .map(|(key, endpoint)| (key.clone(), endpoint.addresses.clone(), endpoint.attachment.ifindex))
             .collect();
+        self.network.refresh();
         self.strays.clear();
         for (key, addresses, ifindex) in endpoints {
             if let Ok(Located::At(interface)) = self.network.locate(&addresses) {

@@ -1,6 +1,6 @@
 //! The kernel's view of the network: routes, interfaces, neighbours, forwarding databases, addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -141,15 +141,45 @@ fn route(message: Message<'_>) -> Option<Route> {
     })
 }
 
+/// The interfaces by which a route leaves.
+fn leaving(message: Message<'_>) -> BTreeSet<u32> {
+    let attribute = |wanted| message.attribute(ROUTE_BYTES, wanted);
+    let mut next_hops = attribute(libc::RTA_MULTIPATH).unwrap_or_default();
+    let mut interfaces: BTreeSet<u32> = attribute(libc::RTA_OIF).and_then(number).into_iter().collect();
+    // `struct rtnexthop`: its length with all that belongs to it, flags, weight, interface.
+    while let Some(length) = next_hops.first_chunk().map(|length| usize::from(u16::from_ne_bytes(*length)))
+        && let Some(ifindex) = next_hops.get(4..length).and_then(number)
+    {
+        interfaces.insert(ifindex);
+        next_hops = next_hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    interfaces
+}
+
 /// Questions about the network namespace that it was opened in.
 pub(super) struct Lookups {
     questions: Questions,
+    listed: Listed,
+}
+
+/// Listings that were made in this look: each may be long, and is the same for every address.
+#[derive(Debug, Default)]
+struct Listed {
+    /// The interfaces by which default routes leave.
+    uplinks: Option<BTreeSet<u32>>,
+    /// By bridge: the port of each link-layer address; `None` where several are told.
+    ports: BTreeMap<u32, HashMap<Mac, Option<u32>>>,
 }
 
 impl Lookups {
     pub(super) fn open() -> Result<Self, DiscoveryError> {
         let questions = Questions::open();
-        Ok(Self { questions: questions.map_err(failed("open a netlink socket"))? })
+        Ok(Self { questions: questions.map_err(failed("open a netlink socket"))?, listed: Listed::default() })
+    }
+
+    /// Begins a look: nothing that was listed before it counts.
+    pub(super) fn forget(&mut self) {
+        self.listed = Listed::default();
     }
 
     /// What the routing table says of an address.
@@ -176,25 +206,26 @@ impl Lookups {
 
     /// Whether a default route leaves by an interface.
     pub(super) fn is_uplink(&mut self, ifindex: u32) -> Result<bool, DiscoveryError> {
+        if let Some(uplinks) = &self.listed.uplinks {
+            return Ok(uplinks.contains(&ifindex));
+        }
+        let mut uplinks = BTreeSet::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let mut header = [0; ROUTE_BYTES];
             header[0] = family as u8;
-            let request = Request::list(libc::RTM_GETROUTE, &header).with(libc::RTA_OIF, &ifindex.to_ne_bytes());
+            let request = Request::list(libc::RTM_GETROUTE, &header);
             let default = |message: Message<'_>| {
                 let is_default = message.u8_at(1)? == 0 && message.u8_at(7)? == libc::RTN_UNICAST;
-                is_default.then_some(())
+                is_default.then(|| leaving(message))
             };
-            let defaults = self.questions.collect(&request, default);
-            // A kernel without IPv6 has no routes of it.
-            match defaults {
-                Ok(defaults) if !defaults.is_empty() => return Ok(true),
-                Err(error) if family == libc::AF_INET => {
-                    return Err(failed(format!("list the routes by interface {ifindex}"))(error));
-                }
-                _ => {}
+            match self.questions.collect(&request, default) {
+                Ok(defaults) => uplinks.extend(defaults.into_iter().flatten()),
+                // A kernel without IPv6 has no routes of it.
+                Err(_) if family == libc::AF_INET6 => {}
+                Err(error) => return Err(failed("list the default routes")(error)),
             }
         }
-        Ok(false)
+        Ok(self.listed.uplinks.insert(uplinks).contains(&ifindex))
     }
 
     /// Where the neighbour with an address is, on an interface.
@@ -212,20 +243,29 @@ impl Lookups {
 
     /// The port of a bridge behind which a link-layer address is.
     pub(super) fn port(&mut self, bridge: u32, mac: &Mac) -> Result<Option<u32>, DiscoveryError> {
+        if let Some(ports) = self.listed.ports.get(&bridge) {
+            return Ok(ports.get(mac).copied().flatten());
+        }
         let header = neighbour_header(libc::AF_BRIDGE as u8, 0, 0, 0);
         let request = Request::list(libc::RTM_GETNEIGH, &header).with(NDA_MASTER, &bridge.to_ne_bytes());
         let port = |message: Message<'_>| {
             let of_bridge = message.attribute(NEIGHBOUR_BYTES, NDA_MASTER).and_then(number) == Some(bridge);
-            let is_its = message.attribute(NEIGHBOUR_BYTES, libc::NDA_LLADDR) == Some(mac.as_slice());
             // Permanent ones are the bridge's own.
             let is_own = message.u16_at(8)? & libc::NUD_PERMANENT != 0;
-            (of_bridge && is_its && !is_own).then_some(message.u32_at(4)?)
+            let mac = message.attribute(NEIGHBOUR_BYTES, libc::NDA_LLADDR)?.to_vec();
+            (of_bridge && !is_own).then_some((mac, message.u32_at(4)?))
         };
         let found = self.questions.collect(&request, port);
         let found = found.map_err(failed(format!("list the forwarding database of bridge {bridge}")))?;
-        // A bridge with VLANs may know it in several; if they differ, it is not told which counts.
-        let first = found.first().copied();
-        Ok(first.filter(|first| found.iter().all(|port| port == first)))
+        let mut ports = HashMap::new();
+        for (mac, port) in found {
+            // A bridge with VLANs may know it in several; if they differ, it is not told which counts.
+            let known = ports.entry(mac).or_insert(Some(port));
+            if *known != Some(port) {
+                *known = None;
+            }
+        }
+        Ok(self.listed.ports.entry(bridge).or_insert(ports).get(mac).copied().flatten())
     }
 
     /// The addresses of the node's interfaces, loopback ones left out: they never reach a pod.
@@ -266,4 +306,32 @@ fn send_datagram(to: IpAddr) -> io::Result<()> {
 
 fn failed(operation: impl Into<String>) -> impl FnOnce(io::Error) -> DiscoveryError {
     move |source| DiscoveryError::Netlink { operation: operation.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::netlink::messages;
+    use super::*;
+
+    /// What leaves by the interfaces of a route with this attribute.
+    fn interfaces(attribute: u16, value: &[u8]) -> Vec<u32> {
+        let bytes = Request::new(libc::RTM_NEWROUTE, &[0; ROUTE_BYTES]).with(attribute, value).finish(1);
+        let message = messages(&bytes).next().expect("a message");
+        leaving(message).into_iter().collect()
+    }
+
+    #[test]
+    fn a_route_leaves_by_all_its_next_hops() {
+        assert_eq!(interfaces(libc::RTA_OIF, &7u32.to_ne_bytes()), [7]);
+        let hop = |length: u16, ifindex: u32, rest: &[u8]| {
+            [&length.to_ne_bytes()[..], &[0, 0], &ifindex.to_ne_bytes(), rest].concat()
+        };
+        // The first one with a gateway of its own.
+        let hops = [hop(16, 7, &[8, 0, 5, 0, 10, 0, 0, 1]), hop(8, 9, &[])].concat();
+        assert_eq!(interfaces(libc::RTA_MULTIPATH, &hops), [7, 9]);
+        for length in 0..hops.len() {
+            assert!(interfaces(libc::RTA_MULTIPATH, &hops[..length]).len() < 2, "{length} bytes");
+        }
+        assert_eq!(interfaces(libc::RTA_MULTIPATH, &hop(0, 7, &[])), [] as [u32; 0]);
+    }
 }

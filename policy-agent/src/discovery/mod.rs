@@ -48,6 +48,12 @@ impl Discovery {
         Ok(Self { lookups: Lookups::open()?, watch })
     }
 
+    /// Begins a look at many addresses. What is the same for all of them, the forwarding database of a bridge and the ways
+    /// to other nodes, is listed once a look.
+    pub fn refresh(&mut self) {
+        self.lookups.forget();
+    }
+
     /// The interface behind which a pod with these addresses is. One that can be found is enough, but those that can be
     /// found must be behind the same one.
     ///
@@ -99,7 +105,10 @@ impl Discovery {
     fn behind(&mut self, bridge: &Link, address: IpAddr) -> Result<Located, DiscoveryError> {
         let neighbour = self.lookups.neighbour(bridge.ifindex, address)?;
         let port = match &neighbour {
-            Some(neighbour) => self.lookups.port(bridge.ifindex, &neighbour.mac)?,
+            Some(neighbour) => {
+                self.watch.seek(address, &neighbour.mac);
+                self.lookups.port(bridge.ifindex, &neighbour.mac)?
+            }
             None => None,
         };
         let Some(port) = port else {

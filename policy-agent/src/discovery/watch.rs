@@ -50,6 +50,12 @@ impl Watch {
         Ok(Self { socket: open().map_err(failed)?, known: Known::default() })
     }
 
+    /// From now on it is news when a bridge learns where this link-layer address is, which an address has that somebody
+    /// looks for. Where others are is nobody's concern: a pod can make up as many as it likes.
+    pub(super) fn seek(&mut self, address: IpAddr, mac: &Mac) {
+        self.known.seek(address, mac);
+    }
+
     /// Waits for news. Loses none when it is dropped.
     pub(super) async fn changed(&mut self) {
         loop {
@@ -65,7 +71,7 @@ impl Watch {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                     Err(_) => {
                         // Some was lost (ENOBUFS): anything may have changed.
-                        self.known = Known::default();
+                        self.known.forget();
                         true
                     }
                 };
@@ -88,9 +94,25 @@ struct Known {
     neighbours: BTreeMap<(u32, IpAddr), Mac>,
     /// Ports, by bridge and link-layer address.
     ports: BTreeMap<(u32, Mac), u32>,
+    /// What is looked for, by address.
+    sought: BTreeMap<IpAddr, Mac>,
+    sought_macs: BTreeSet<Mac>,
 }
 
 impl Known {
+    fn seek(&mut self, address: IpAddr, mac: &Mac) {
+        if self.sought.insert(address, mac.clone()).as_ref() != Some(mac) {
+            self.sought_macs = self.sought.values().cloned().collect();
+            self.ports.retain(|(_, mac), _| self.sought_macs.contains(mac));
+        }
+    }
+
+    /// Forgets what was told, not what is looked for.
+    fn forget(&mut self) {
+        let (sought, sought_macs) = (std::mem::take(&mut self.sought), std::mem::take(&mut self.sought_macs));
+        *self = Self { sought, sought_macs, ..Self::default() };
+    }
+
     /// Takes a message; returns whether it is news.
     fn take(&mut self, message: Message<'_>) -> bool {
         match message.message_type {
@@ -124,7 +146,9 @@ impl Known {
         let (Some(ifindex), Some(state)) = (message.u32_at(4), message.u16_at(8)) else { return false };
         let mac = message.attribute(NEIGHBOUR_BYTES, libc::NDA_LLADDR).map(<[u8]>::to_vec);
         match (place(message), mac.filter(|_| lookups::is_valid(state))) {
-            (Some(Place::Port(bridge)), Some(mac)) => self.ports.insert((bridge, mac), ifindex) != Some(ifindex),
+            (Some(Place::Port(bridge)), Some(mac)) => {
+                self.sought_macs.contains(&mac) && self.ports.insert((bridge, mac), ifindex) != Some(ifindex)
+            }
             (Some(Place::Address(address)), Some(mac)) => {
                 self.neighbours.insert((ifindex, address), mac.clone()) != Some(mac)
             }

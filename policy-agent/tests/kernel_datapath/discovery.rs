@@ -27,6 +27,7 @@ fn look_until_found(node: &Net, address: &str) -> (Located, Located) {
         while let Located::Nowhere(obstacle) = &last {
             let waited = tokio::time::timeout(PATIENCE, discovery.changed()).await;
             waited.unwrap_or_else(|_| panic!("nothing changes any more: {obstacle}"));
+            discovery.refresh();
             last = discovery.locate(&[ip(address)]).expect("an answer");
         }
         (first, last)
@@ -173,13 +174,29 @@ fn a_change_is_told_once_and_looking_is_none() {
         for address in [ip("10.1.0.1"), ip("fd00:1::1")] {
             while let Located::Nowhere(_) = discovery.locate(&[address]).expect("an answer") {
                 tokio::time::timeout(PATIENCE, discovery.changed()).await.expect("it is told");
+                discovery.refresh();
             }
         }
         while tokio::time::timeout(quiet, discovery.changed()).await.is_ok() {}
         for _ in 0..3 {
+            discovery.refresh();
             discovery.locate(&[ip("10.1.0.1"), ip("fd00:1::1")]).expect("an answer");
             assert!(tokio::time::timeout(quiet, discovery.changed()).await.is_err(), "looking is no change");
         }
+        let learn = |mac: &str, port: &str| {
+            node.output("bridge", &format!("fdb replace {mac} dev {port} master dynamic"));
+        };
+        let neighbour = node.output("ip", "neighbour show 10.1.0.1");
+        let pod = neighbour.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).expect("it is known");
+        for number in 10..40 {
+            learn(&format!("02:00:00:00:00:{number}"), "p2");
+        }
+        assert!(tokio::time::timeout(quiet, discovery.changed()).await.is_err(), "nobody looks for these");
+        learn(pod, "p2");
+        tokio::time::timeout(PATIENCE, discovery.changed()).await.expect("a pod that is looked for has moved");
+        assert_eq!(discovery.locate(&[ip("10.1.0.1")]).expect("an answer"), at(&node, "p1", Some("br0")), "same look");
+        discovery.refresh();
+        assert_eq!(discovery.locate(&[ip("10.1.0.1")]).expect("an answer"), at(&node, "p2", Some("br0")));
         for change in ["link set p2 nomaster", "address add 10.7.0.1/32 dev br0", "link del p2"] {
             node.ip(change);
             tokio::time::timeout(PATIENCE, discovery.changed()).await.unwrap_or_else(|_| panic!("{change}: not told"));

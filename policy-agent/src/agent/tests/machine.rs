@@ -139,6 +139,8 @@ impl Datapath for Machine {
 }
 
 impl Discovery for Machine {
+    fn refresh(&mut self) {}
+
     fn locate(&mut self, addresses: &[IpAddr]) -> Result<Located, Failure> {
         let state = self.0.borrow();
         let routes = addresses.iter().filter_map(|address| state.routes.get(address));
