@@ -8,7 +8,7 @@ use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY
 
 use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
 use crate::model::{ClusterConfig, Direction, Event, Pod, PodKey, Text};
-use crate::plan::{DesiredEndpoint, Goal, Limits, Plan, Step, TableFull, TableState, address_tag};
+use crate::plan::{DesiredEndpoint, Goal, Limits, Plan, Step, Table, TableFull, TableState, Write, address_tag};
 
 /// The host side of an endpoint's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,8 @@ impl Node {
     /// The plan that makes the tables say what is known now.
     ///
     /// Each of its steps must be told by [`Self::stepped`] once it is carried out, or the plan given up by
-    /// [`Self::abandon`]. A plan that does not fit is not made: what it was for is tried again with the next change.
+    /// [`Self::abandon`]. A plan that does not fit is not made: what it was for is tried again with the next change, and
+    /// meanwhile [`Self::hold`] tells what can be done for new endpoints.
     pub fn plan(&mut self) -> Result<Plan, TableFull> {
         let endpoints = self.desired_endpoints();
         let local = self.desired_local();
@@ -177,6 +178,27 @@ impl Node {
             Err(_) => self.compiler.put_back(dirty),
         }
         plan
+    }
+
+    /// The plan that only makes endpoints known which the tables do not have yet, held, as many as there is room for:
+    /// unlike one that the tables do not know, a held endpoint can be found by its neighbours, and nothing else passes.
+    pub fn hold(&self) -> Plan {
+        let goal = self.desired_endpoints();
+        let mut room = self.limits.room(Table::Endpoints, &self.tables);
+        let mut steps = Vec::new();
+        for (ifindex, wanted) in goal {
+            let known = self.tables.endpoints.get(&ifindex);
+            if known.is_some_and(|known| known.endpoint.id == wanted.id) {
+                continue;
+            }
+            if known.is_none() {
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
+            steps.push(Step::Write(Write::ClearCounters(wanted.counters)));
+            steps.push(Step::Write(Write::Endpoint(ifindex, Some(wanted.held(ifindex)))));
+        }
+        Plan { steps }
     }
 
     /// A step of the plan has been carried out.

@@ -6,7 +6,7 @@ use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
 use policy_core::model::{Direction, PodKey};
 use policy_core::node::{Attachment, Node};
-use policy_core::plan::{Limits, TableState};
+use policy_core::plan::{Limits, Table, TableState};
 use policy_core::testing::{PodBuilder, abc, connection, namespace, pod};
 
 fn key(pod: &PodBuilder) -> PodKey {
@@ -61,4 +61,28 @@ fn an_address_that_two_pods_claim_is_behind_its_owners_interface() {
     let node = node(&[(old, 7), (new, 8)]);
     let address: IpAddr = "10.1.0.1".parse().expect("an address");
     assert_eq!(node.tables().local[&address].ifindex, 8);
+}
+
+#[test]
+fn while_a_table_is_full_new_pods_are_held_as_long_as_there_is_room_for_them() {
+    let names = ["a/shop/one", "a/shop/two", "a/shop/three", "a/shop/four"];
+    let pods: Vec<_> =
+        names.iter().zip(1..).map(|(name, at)| pod(name).ip(&format!("10.1.0.{at}"))).zip(11..).collect();
+    let set = pods.iter().fold(abc().with(namespace("a/shop")), |set, (pod, _)| set.with(pod.clone()));
+    let limits = Limits { most: [(Table::LocalV4, 1), (Table::Endpoints, 3)].into() };
+    let mut node = Node::new(set.config(), Subjects::All, TableState::default(), limits);
+    node.apply(&set.events());
+    let attach = |node: &mut Node, (pod, ifindex): &(PodBuilder, u32)| {
+        node.attach(&key(pod), Attachment { ifindex: *ifindex, bridge: None });
+    };
+    attach(&mut node, &pods[0]);
+    node.settle().expect("there is room for one");
+    pods[1..].iter().for_each(|pod| attach(&mut node, pod));
+    node.settle().expect_err("and not for more");
+    let plan = node.hold();
+    plan.steps.iter().for_each(|step| node.stepped(step));
+    assert_eq!(node.tables().endpoints.keys().copied().collect::<Vec<_>>(), [11, 12, 13]);
+    assert_eq!([11, 12, 13].map(|ifindex| node.tables().is_held(ifindex)), [false, true, true]);
+    assert!(passes(&node, 11, "10.1.0.1") && !passes(&node, 12, "10.1.0.2"));
+    assert!(node.hold().is_empty(), "it is done");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use policy_core::compile::Compiler;
 use policy_core::issues::pod_object;
 use policy_core::model::{ClusterId, Issue, IssueCode, Level, PodKey, Text};
-use policy_core::plan::TableFull;
+use policy_core::plan::{Table, TableFull};
 use tokio::time::Instant;
 
 use super::seams::Failure;
@@ -102,7 +102,14 @@ impl Problems {
 
     /// A commit does not fit.
     pub fn table_full(&mut self, full: &TableFull) -> News {
-        let message = format!("{full}; pods that came since are held");
+        let consequence = match full.table {
+            Table::Endpoints => {
+                "for pods that came since and find no room nothing passes at all, not even what finds neighbours; move \
+                 pods to other nodes"
+            }
+            _ => "pods that came since are held: nothing passes but what always does",
+        };
+        let message = format!("{full}; {consequence}");
         let issue = self.of_node(IssueCode::TableFull, Level::Error, message);
         self.set_commit(Issue { field: full.table.to_string(), ..issue })
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use policy_common::table::IFINDEX_HOST;
 use policy_core::model::{IssueCode, PodKey};
 use policy_core::node::Attachment;
-use policy_core::plan::TableFull;
+use policy_core::plan::{Plan, TableFull};
 use tokio::time::Instant;
 
 use super::control::Control;
 use super::problems::News;
-use super::seams::{Datapath, Discovery};
+use super::seams::{Datapath, Discovery, Failure};
 use crate::discovery::{Interface, Located};
 
 /// What went wrong in a round: nothing, what was wrong before, or something new.
@@ -150,6 +150,10 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             Err(full @ TableFull { .. }) => {
                 self.full = true;
                 // What came since waits for the next change: trying again alone would change nothing.
+                let plan = self.node.hold();
+                if let Err(failure) = self.execute(&plan) {
+                    return Some(self.problems.commit_failed(&failure, self.node.tables().commit));
+                }
                 self.problems.table_full(&full);
                 self.plan_say();
                 return None;
@@ -157,9 +161,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         };
         self.full = false;
         if !plan.is_empty() {
-            let node = &mut self.node;
-            if let Err(failure) = self.datapath.execute(&plan, &mut |step| node.stepped(step)) {
-                self.node.abandon();
+            if let Err(failure) = self.execute(&plan) {
                 return Some(self.problems.commit_failed(&failure, self.node.tables().commit));
             }
             let now = Instant::now();
@@ -174,8 +176,17 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         None
     }
 
+    fn execute(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let node = &mut self.node;
+        let executed = self.datapath.execute(plan, &mut |step| node.stepped(step));
+        if executed.is_err() {
+            self.node.abandon();
+        }
+        executed
+    }
+
     /// Puts the programs on the interfaces of endpoints that the tables know. Where the tables are full, on those of all
-    /// endpoints: what they do not know is held, not open.
+    /// endpoints: what they do not know is not open, but shut.
     fn attach(&mut self) -> Trouble {
         let mut trouble = None;
         let mut attached = Vec::new();

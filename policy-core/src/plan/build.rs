@@ -279,6 +279,11 @@ impl Builder<'_> {
 }
 
 impl DesiredEndpoint {
+    /// The element of `endpoints` under which nothing passes but what always does.
+    pub fn held(&self, ifindex: u32) -> Endpoint {
+        Self { policies: [POLICY_HOLD; 2], ..*self }.element(ifindex, 0, [POLICY_HOLD; 2])
+    }
+
     /// The element of `endpoints` with these policies in the live slot, and the wanted ones in the other.
     fn element(&self, ifindex: u32, live: usize, live_policies: [u32; 2]) -> Endpoint {
         let policy = |[egress, ingress]: [u32; 2]| EndpointPolicy {

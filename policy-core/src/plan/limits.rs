@@ -128,6 +128,11 @@ impl TableState {
 }
 
 impl Limits {
+    /// How many more elements a table takes.
+    pub fn room(&self, table: Table, state: &TableState) -> usize {
+        self.most.get(&table).map_or(usize::MAX, |most| most.saturating_sub(state.len(table)))
+    }
+
     /// Whether these writes, made in any order before anything is deleted, fit.
     pub fn check(&self, state: &TableState, stage: &[Write]) -> Result<(), TableFull> {
         let mut added: BTreeMap<Table, usize> = BTreeMap::new();

@@ -351,6 +351,27 @@ fn a_policy_that_does_not_fit_leaves_the_last_one_in_force_and_holds_new_pods() 
 }
 
 #[test]
+fn a_new_pod_is_in_the_tables_though_its_policy_does_not_fit() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1").interface(8, "10.1.0.2");
+        machine.0.borrow_mut().limits = Limits { most: [(Table::LocalV4, 1)].into() };
+        let agent = Agent::synced(&machine, objects()).await;
+        agent.tell(vec![pod("a/shop/api").ip("10.1.0.2").node("n").into()]).await;
+        agent.settle().await;
+        // What finds its neighbours passes, which it would not if the tables did not know it.
+        assert!(machine.0.borrow().tables.endpoints.contains_key(&8));
+        let states: Vec<_> = agent.endpoints().await.into_iter().map(|it| it.state).collect();
+        assert_eq!(states, [EndpointState::Held, EndpointState::Enforced]);
+        assert_eq!(machine.done().last(), Some(&Done::Attached(8)));
+        assert_eq!(codes(&agent.issues().await), [IssueCode::TableFull]);
+        agent.tell(vec![pod("a/shop/api").ip("10.1.0.2").node("n").deleted()]).await;
+        agent.settle().await;
+        assert_eq!(machine.0.borrow().tables.endpoints.keys().collect::<Vec<_>>(), [&7]);
+        assert_eq!(agent.issues().await, []);
+    });
+}
+
+#[test]
 fn an_interface_that_takes_no_programs_is_an_issue_of_its_pod_alone() {
     run(|machine| async move {
         machine.interface(7, "10.1.0.1").interface(8, "10.1.0.2");
