@@ -112,13 +112,12 @@ fn addition(state: &TableState, write: &Write) -> Option<Table> {
 impl TableState {
     /// How many elements a table has.
     pub fn len(&self, table: Table) -> usize {
-        let v4 = |v4: bool| move |address: &&std::net::IpAddr| address.is_ipv4() == v4;
         match table {
             Table::Endpoints => self.endpoints.len(),
-            Table::LocalV4 => self.local.keys().filter(v4(true)).count(),
-            Table::LocalV6 => self.local.keys().filter(v4(false)).count(),
-            Table::IdentV4 => self.idents.keys().filter(v4(true)).count(),
-            Table::IdentV6 => self.idents.keys().filter(v4(false)).count(),
+            Table::LocalV4 => self.local.len_v4(),
+            Table::LocalV6 => self.local.len_v6(),
+            Table::IdentV4 => self.idents.len_v4(),
+            Table::IdentV6 => self.idents.len_v6(),
             Table::NetsV4 => self.nets.keys().filter(|net| net.addr().is_ipv4()).count(),
             Table::NetsV6 => self.nets.keys().filter(|net| net.addr().is_ipv6()).count(),
             Table::Rules => self.rules.len(),

@@ -10,6 +10,8 @@ use policy_common::table::{
     Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, live_slot,
 };
 
+use super::by_address::ByAddress;
+
 /// The content of every table that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableState {
@@ -18,9 +20,9 @@ pub struct TableState {
     /// `endpoints`, by ifindex.
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// `local_v4`, `local_v6`.
-    pub local: HashMap<IpAddr, Local>,
+    pub local: ByAddress<Local>,
     /// `ident_v4`, `ident_v6`.
-    pub idents: HashMap<IpAddr, Ident>,
+    pub idents: ByAddress<Ident>,
     /// `nets_v4`, `nets_v6`.
     pub nets: BTreeMap<IpNet, NetIdent>,
     /// `rules`.
@@ -65,8 +67,8 @@ impl TableState {
     pub fn write(&mut self, write: &Write) {
         match *write {
             Write::Endpoint(ifindex, value) => set(&mut self.endpoints, ifindex, value),
-            Write::Local(address, value) => set_hashed(&mut self.local, address, value),
-            Write::Ident(address, value) => set_hashed(&mut self.idents, address, value),
+            Write::Local(address, value) => self.local.set(address, value),
+            Write::Ident(address, value) => self.idents.set(address, value),
             Write::Net(prefix, value) => set(&mut self.nets, prefix, value),
             Write::Rule(key, value) => set_hashed(&mut self.rules, key, value),
             Write::Port(key, value) => {
