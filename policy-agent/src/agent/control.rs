@@ -19,6 +19,7 @@ use super::problems::Problems;
 use super::seams::{Datapath, Discovery};
 use crate::api::Query;
 use crate::api::types::{Phase, SyncState};
+use crate::datapath::Swept;
 use crate::metrics::{self, Scrape};
 use crate::sources::Batch;
 
@@ -34,6 +35,8 @@ const SAY_DELAY: Duration = Duration::from_millis(300);
 const SAY_SHARE: u32 = 20;
 /// Flows are swept, and links looked at, so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Between the slices of a sweep others have their turn.
+const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What an agent is told when it starts.
 #[derive(Clone, Debug)]
@@ -96,6 +99,8 @@ pub struct Control<D, N> {
     say_due: Option<Instant>,
     say_delay: Duration,
     sweep_due: Instant,
+    /// Whether a sweep has slices left.
+    is_sweeping: bool,
 }
 
 impl<D: Datapath, N: Discovery> Control<D, N> {
@@ -126,6 +131,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             say_due: None,
             say_delay: SAY_DELAY,
             sweep_due: now + SWEEP_INTERVAL,
+            is_sweeping: false,
             settings,
         }
     }
@@ -213,8 +219,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             self.say_delay = SAY_DELAY.max(now.elapsed() * SAY_SHARE);
         }
         if self.sweep_due <= now {
-            self.sweep_due = now + SWEEP_INTERVAL;
-            self.sweep();
+            let pause = if self.sweep() { SWEEP_INTERVAL } else { SLICE_INTERVAL };
+            self.sweep_due = now + pause;
         }
     }
 
@@ -263,17 +269,25 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.say_due.get_or_insert(Instant::now() + self.say_delay);
     }
 
-    fn sweep(&mut self) {
+    /// Sweeps a slice of the flows, and before the first looks at links; returns whether that was the last slice.
+    fn sweep(&mut self) -> bool {
         if self.phase == Phase::Starting {
-            return;
+            return true;
         }
         // No notice tells that somebody took a link off.
-        if self.look_at_links() {
+        if !self.is_sweeping && self.look_at_links() {
             self.settle(None);
         }
         match self.datapath.sweep_flows() {
-            Ok(swept) => self.flows_swept += swept as u64,
-            Err(failure) => tracing::warn!("cannot sweep flows: {failure}"),
+            Ok(Swept { kept: _, removed, is_over }) => {
+                self.flows_swept += removed as u64;
+                self.is_sweeping = !is_over;
+            }
+            Err(failure) => {
+                tracing::warn!("cannot sweep flows: {failure}");
+                self.is_sweeping = false;
+            }
         }
+        !self.is_sweeping
     }
 }

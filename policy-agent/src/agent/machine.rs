@@ -8,7 +8,7 @@ use policy_common::table::EndpointCounters;
 use policy_core::plan::{Limits, Plan, Step};
 
 use super::seams::{self, Failure};
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Swept};
 use crate::discovery::{Discovery, Interface, Located};
 
 impl seams::Datapath for Datapath {
@@ -32,8 +32,8 @@ impl seams::Datapath for Datapath {
         Datapath::counters(self, element).map_err(|error| Failure::of(&error))
     }
 
-    fn sweep_flows(&mut self) -> Result<usize, Failure> {
-        self.sweep_flows().map(|swept| swept.removed).map_err(|error| Failure::of(&error))
+    fn sweep_flows(&mut self) -> Result<Swept, Failure> {
+        self.sweep_flows().map_err(|error| Failure::of(&error))
     }
 }
 

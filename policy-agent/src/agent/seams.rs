@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use policy_common::table::EndpointCounters;
 use policy_core::plan::{Limits, Plan, Step};
 
+use crate::datapath::Swept;
 use crate::discovery::{Interface, Located};
 
 /// Why the machine did not do what was asked, for a person; sources are part of the text.
@@ -49,8 +50,8 @@ pub trait Datapath {
     /// What happened to the packets of the endpoint with this element of `counters`.
     fn counters(&mut self, element: u32) -> Result<Box<EndpointCounters>, Failure>;
 
-    /// Removes flows that nobody has used for long; returns how many.
-    fn sweep_flows(&mut self) -> Result<usize, Failure>;
+    /// Removes flows that nobody has used for long from the next slice of their tables.
+    fn sweep_flows(&mut self) -> Result<Swept, Failure>;
 }
 
 /// The routing table, neighbours and bridges of the node.

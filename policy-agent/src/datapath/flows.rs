@@ -9,6 +9,7 @@ use policy_common::table::{Flow, FlowKey, flow_flag};
 
 use super::error::DatapathError;
 use super::pins::Pins;
+use super::sys::Cursor;
 use super::tables::{Table, Tables};
 
 const ICMP: u8 = 1;
@@ -22,15 +23,34 @@ const SCTP: u8 = 132;
 pub(super) struct Flows {
     v4: Table<FlowKeyOf<V4>, Flow>,
     v6: Table<FlowKeyOf<V6>, Flow>,
+    place: Place,
 }
 
-/// What a sweep found.
+/// How far the sweep has come.
+#[derive(Debug)]
+enum Place {
+    V4(Cursor<FlowKeyOf<V4>>),
+    V6(Cursor<FlowKeyOf<V6>>),
+}
+
+impl Place {
+    fn beginning() -> Self {
+        Self::V4(Cursor::default())
+    }
+}
+
+/// How many batches are swept at once: others wait meanwhile.
+const SLICE: usize = 4;
+
+/// What a slice of a sweep found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// How many connections stay.
     pub kept: usize,
     /// How many were removed.
     pub removed: usize,
+    /// Whether that was the last slice: the next one begins a new sweep.
+    pub is_over: bool,
 }
 
 /// For how many seconds a connection is remembered without a packet: as long as the kernel's own connection tracking
@@ -55,40 +75,61 @@ fn is_over<A>(key: &FlowKey<A>, flow: &Flow, now_s: u32, endpoints: &BTreeSet<u3
 
 impl Flows {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        Ok(Self { v4: Table::open(pins, "flows_v4")?, v6: Table::open(pins, "flows_v6")? })
+        let (v4, v6) = (Table::open(pins, "flows_v4")?, Table::open(pins, "flows_v6")?);
+        Ok(Self { v4, v6, place: Place::beginning() })
     }
 
-    /// Removes connections that are over, and those of endpoints that are gone. A connection of which a packet comes at
-    /// that very moment is judged again, as after an eviction.
-    pub(super) fn sweep(&self, tables: &Tables, now_s: u32) -> Result<Swept, DatapathError> {
+    /// Removes connections that are over, and those of endpoints that are gone, of the next few batches. A connection of
+    /// which a packet comes at that very moment is judged again, as after an eviction.
+    pub(super) fn sweep(&mut self, tables: &Tables, now_s: u32) -> Result<Swept, DatapathError> {
         let endpoints = tables.endpoint_ids()?;
-        let v4 = sweep(&self.v4, now_s, &endpoints)?;
-        let v6 = sweep(&self.v6, now_s, &endpoints)?;
-        Ok(Swept { kept: v4.kept + v6.kept, removed: v4.removed + v6.removed })
+        let mut swept = Swept::default();
+        for _ in 0..SLICE {
+            match &mut self.place {
+                Place::V4(cursor) => {
+                    if sweep(&self.v4, cursor, now_s, &endpoints, &mut swept)? {
+                        self.place = Place::V6(Cursor::default());
+                    }
+                }
+                Place::V6(cursor) => {
+                    if sweep(&self.v6, cursor, now_s, &endpoints, &mut swept)? {
+                        self.place = Place::beginning();
+                        swept.is_over = true;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(swept)
     }
 }
 
-fn sweep<A>(table: &Table<FlowKey<A>, Flow>, now_s: u32, endpoints: &BTreeSet<u32>) -> Result<Swept, DatapathError>
+/// Sweeps a batch; returns whether it was the table's last one.
+fn sweep<A>(
+    table: &Table<FlowKey<A>, Flow>,
+    cursor: &mut Cursor<FlowKey<A>>,
+    now_s: u32,
+    endpoints: &BTreeSet<u32>,
+    swept: &mut Swept,
+) -> Result<bool, DatapathError>
 where
     A: Copy + Debug,
     FlowKey<A>: Pod,
 {
-    let mut swept = Swept::default();
     let mut over = Vec::new();
-    table.read_batches(|keys, flows| {
+    let was_last = table.read_batch(cursor, |keys, flows| {
         let elements = keys.iter().zip(flows);
         over.extend(elements.filter(|(key, flow)| is_over(key, flow, now_s, endpoints)).map(|(key, _)| *key));
-        swept.kept += keys.len();
+        swept.kept += keys.len() - over.len();
     })?;
-    swept.kept -= over.len();
-    swept.removed = over.len();
+    swept.removed += over.len();
     // Others may have been faster: the table itself evicts.
     table.delete(&over).map_err(|(_, source)| DatapathError::Table {
         operation: "delete from".to_owned(),
         table: table.name(),
         source,
     })?;
-    Ok(swept)
+    Ok(was_last)
 }
 
 #[cfg(test)]

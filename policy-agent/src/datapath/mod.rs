@@ -148,7 +148,8 @@ impl Datapath {
         self.tables.counters(element)
     }
 
-    /// Removes connections that nobody has used for long, and those of endpoints that are gone.
+    /// Removes connections that nobody has used for long, and those of endpoints that are gone, from the next slice of the
+    /// tables of connections.
     pub fn sweep_flows(&mut self) -> Result<Swept, DatapathError> {
         let now_s = sys::coarse_seconds();
         let now_s = now_s.map_err(|source| DatapathError::System { operation: "read the clock", source })?;

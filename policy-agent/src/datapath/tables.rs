@@ -17,7 +17,7 @@ use policy_core::plan::{Step, TableState, Write};
 
 use super::error::DatapathError;
 use super::pins::Pins;
-use super::sys::{BatchError, ControlPage, GracePeriod, TypedMap};
+use super::sys::{BatchError, ControlPage, Cursor, GracePeriod, TypedMap};
 
 /// A table of the agent's.
 #[derive(Debug)]
@@ -65,15 +65,25 @@ impl<K: Pod + Debug, V: Pod> Table<K, V> {
         Ok(())
     }
 
-    /// Reads all elements, a batch at a time.
-    pub(super) fn read_batches(&self, each: impl FnMut(&[K], &[V])) -> Result<(), DatapathError> {
-        let read = self.map.read(each);
-        read.map_err(|source| DatapathError::Table { operation: "read".to_owned(), table: self.name, source })
+    /// Reads the next batch of elements; returns whether it was the last one.
+    pub(super) fn read_batch(
+        &self,
+        cursor: &mut Cursor<K>,
+        each: impl FnMut(&[K], &[V]),
+    ) -> Result<bool, DatapathError> {
+        self.map.read_batch(cursor, each).map_err(|source| self.unreadable(source))
     }
 
     /// Reads all elements.
     fn read_into(&self, mut take: impl FnMut((K, V))) -> Result<(), DatapathError> {
-        self.read_batches(|keys, values| keys.iter().copied().zip(values.iter().copied()).for_each(&mut take))
+        let each = |keys: &[K], values: &[V]| {
+            keys.iter().copied().zip(values.iter().copied()).for_each(&mut take);
+        };
+        self.map.read(each).map_err(|source| self.unreadable(source))
+    }
+
+    fn unreadable(&self, source: std::io::Error) -> DatapathError {
+        DatapathError::Table { operation: "read".to_owned(), table: self.name, source }
     }
 
     /// The table's name.

@@ -436,6 +436,21 @@ fn links_that_somebody_took_off_are_put_back_though_nothing_tells_of_it() {
 }
 
 #[test]
+fn a_sweep_of_many_flows_leaves_turns_to_others() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        machine.0.borrow_mut().slices = 100;
+        let agent = Agent::synced(&machine, objects()).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let left = machine.0.borrow().slices;
+        assert!((1..100).contains(&left), "it has just begun: {left}");
+        assert_eq!(agent.endpoints().await[0].state, EndpointState::Enforced);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(machine.0.borrow().slices, 0);
+    });
+}
+
+#[test]
 fn a_pod_that_answers_no_more_keeps_its_interface() {
     run(|machine| async move {
         machine.interface(7, "10.1.0.1");

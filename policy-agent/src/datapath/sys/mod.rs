@@ -16,7 +16,7 @@ use std::path::Path;
 
 use aya_obj::generated::bpf_cmd;
 
-pub(super) use batches::{BatchError, TypedMap};
+pub(super) use batches::{BatchError, Cursor, TypedMap};
 pub(super) use control_page::ControlPage;
 pub(super) use grace::GracePeriod;
 pub(super) use links::{TcxLink, create_tcx_link, detach_link, tcx_link, update_link};
