@@ -116,15 +116,16 @@ fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
 fn spoofed_labels(compiler: &Compiler, issues: &mut Vec<Issue>) {
     let index = compiler.index();
     for namespace in index.namespaces() {
-        let object = format!("{}/Namespace/{}", namespace.key.cluster, namespace.key.name);
-        spoofed(&namespace.key.cluster, &namespace.labels, &object, issues);
+        let object = || format!("{}/Namespace/{}", namespace.key.cluster, namespace.key.name);
+        spoofed(&namespace.key.cluster, &namespace.labels, object, issues);
     }
     for entry in index.pods() {
-        spoofed(&entry.pod.key.cluster, &entry.pod.labels, &pod_object(&entry.pod.key), issues);
+        spoofed(&entry.pod.key.cluster, &entry.pod.labels, || pod_object(&entry.pod.key), issues);
     }
 }
 
-fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<Issue>) {
+/// The object is named only where something is wrong with it: there are many.
+fn spoofed(cluster: &ClusterId, labels: &Labels, object: impl Fn() -> String, issues: &mut Vec<Issue>) {
     for key in [CLUSTER_KEY, CLUSTER_KEY_ALIAS] {
         if let Some(value) = labels.get(key)
             && **value != *cluster.as_str()
@@ -132,7 +133,7 @@ fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<
             issues.push(Issue {
                 code: IssueCode::SpoofedClusterLabel,
                 level: Level::Warning,
-                object: object.to_owned(),
+                object: object(),
                 field: format!("metadata.labels[{key}]"),
                 message: format!("says {value:?}, but the join record says {cluster}; the label is ignored"),
             });

@@ -1,6 +1,6 @@
 //! Answers to what the local API and the metrics ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use policy_common::reason::Reason;
@@ -30,7 +30,10 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Endpoints => Answer::Endpoints(self.endpoints()),
             Request::Identities => Answer::Identities(identities(self.node.compiler())),
-            Request::Policies => Answer::Policies(policies(self.node.compiler(), &self.issues())),
+            Request::Policies => {
+                let issues = self.issues();
+                Answer::Policies(policies(self.node.compiler(), &issues))
+            }
             Request::Clusters => Answer::Clusters(self.clusters()),
             Request::Issues => Answer::Issues(self.issues()),
             Request::Explain(question) => {
@@ -48,7 +51,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
     }
 
-    fn issues(&self) -> Vec<Issue> {
+    fn issues(&mut self) -> Vec<Issue> {
         self.problems.all(self.node.compiler(), Instant::now())
     }
 
@@ -56,7 +59,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.node.compiler().index().config()
     }
 
-    fn status(&self) -> Status {
+    fn status(&mut self) -> Status {
+        let issues = count(&self.issues());
         let compiler = self.node.compiler();
         let config = self.config();
         Status {
@@ -76,7 +80,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             identities: compiler.identity_count(),
             clusters: config.members.len(),
             clusters_synced: self.members.synced(),
-            issues: count(&self.issues()),
+            issues,
             tables: self.tables(),
         }
     }
@@ -156,6 +160,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     }
 
     fn snapshot(&mut self) -> Snapshot {
+        let issues = self.issues();
         let endpoints = self.node.endpoints().iter();
         let counted =
             endpoints.map(|(key, endpoint)| (key.to_string(), self.datapath.counters(endpoint.counters).ok()));
@@ -169,7 +174,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             identities: self.node.compiler().identity_count(),
             policies: self.node.compiler().policies().count(),
             clusters: self.clusters().into_iter().map(|cluster| (cluster.id, cluster.state, cluster.pods)).collect(),
-            issues: self.issues(),
+            issues,
             tables: self.tables(),
             flows_swept: self.flows_swept,
         }
@@ -259,6 +264,10 @@ fn policies(compiler: &Compiler, issues: &[Issue]) -> Vec<Policy> {
             subjects.entry(key).or_default().ingress.push(pod);
         }
     }
+    let mut issues_of: HashMap<&str, usize> = HashMap::new();
+    for issue in issues {
+        *issues_of.entry(&issue.object).or_default() += 1;
+    }
     let view = |policy: &NetworkPolicy| {
         let name = policy.key.to_string();
         let isolated = subjects.get(&policy.key).cloned().unwrap_or_default();
@@ -270,7 +279,7 @@ fn policies(compiler: &Compiler, issues: &[Issue]) -> Vec<Policy> {
         pods.sort();
         pods.dedup();
         Policy {
-            issues: issues.iter().filter(|issue| issue.object == name).count(),
+            issues: issues_of.get(&*name).copied().unwrap_or_default(),
             name,
             rules: by_direction(|direction| policy.rules(direction).map(<[Rule]>::len)),
             peer_scope: format!("{scope:?}"),

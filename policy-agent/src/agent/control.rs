@@ -179,8 +179,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             issues = more.issues;
         }
         self.members.update(&events, &issues);
-        self.problems.source(issues);
         self.node.apply(&events);
+        self.problems.source(issues);
         self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { self.say_delay });
         match self.phase {
             Phase::Enforcing => self.settle(Some(received)),

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Problems {
     node: Text,
     source: Vec<Issue>,
+    /// What the whole of the objects shows to be wrong; `None`: not found out since they changed.
+    whole: Option<Vec<Issue>>,
     start: Option<Issue>,
     commit: Option<Issue>,
     pods: BTreeMap<(PodKey, IssueCode), PodProblem>,
@@ -45,7 +47,15 @@ pub enum News {
 impl Problems {
     /// None, of this node.
     pub fn new(node: Text) -> Self {
-        Self { node, source: Vec::new(), start: None, commit: None, pods: BTreeMap::new(), said: BTreeSet::new() }
+        Self {
+            node,
+            source: Vec::new(),
+            whole: None,
+            start: None,
+            commit: None,
+            pods: BTreeMap::new(),
+            said: BTreeSet::new(),
+        }
     }
 
     fn of_node(&self, code: IssueCode, level: Level, message: String) -> Issue {
@@ -90,9 +100,10 @@ impl Problems {
         Some(self.of_node(IssueCode::UnknownNode, Level::Warning, message))
     }
 
-    /// All that is wrong with the source's input now.
+    /// Objects may have changed; all that is wrong with the source's input now.
     pub fn source(&mut self, issues: Vec<Issue>) {
         self.source = issues;
+        self.whole = None;
     }
 
     /// Commits work.
@@ -140,7 +151,12 @@ impl Problems {
     }
 
     /// All issues that stand now, in order, each once.
-    pub fn all(&self, compiler: &Compiler, now: Instant) -> Vec<Issue> {
+    pub fn all(&mut self, compiler: &Compiler, now: Instant) -> Vec<Issue> {
+        let whole = self.whole.take().unwrap_or_else(|| {
+            let mut whole = policy_core::issues::of(compiler);
+            whole.extend(self.unknown_node(compiler));
+            whole
+        });
         let pods = self.pods.iter().filter(|((_, code), problem)| {
             *code != IssueCode::NoInterface || now.duration_since(problem.since) >= PATIENCE
         });
@@ -151,11 +167,11 @@ impl Problems {
             field: String::new(),
             message: problem.message.clone(),
         });
-        let mut issues = policy_core::issues::of(compiler);
-        issues.extend(self.unknown_node(compiler));
+        let mut issues = whole.clone();
         issues.extend(self.source.iter().chain(&self.start).chain(&self.commit).cloned().chain(pods));
         issues.sort();
         issues.dedup();
+        self.whole = Some(whole);
         issues
     }
 
