@@ -41,7 +41,8 @@ impl<T: Eq + Hash> Interner<T> {
             return (number, Effect::None);
         }
         let number = self.next;
-        self.next += 1;
+        // The highest number has a meaning of its own wherever these stand, and is never given out.
+        self.next = number.checked_add(1).expect("an agent does not live to see 2^32 new contents");
         let content = Arc::new(content);
         self.numbers.insert(content.clone(), number);
         self.contents.insert(number, Entry { content, users: 1 });
