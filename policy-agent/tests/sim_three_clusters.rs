@@ -71,3 +71,17 @@ fn what_cannot_be_judged_says_why_and_is_exit_code_2() {
         assert_eq!(summary.exit_code(), 2, "{probe}");
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let set = example().join("clusterset.yaml").display().to_string();
+    for arguments in [&["completions", "bash"][..], &["simulate", &set], &["simulate", &set, "-o", "json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut policyctl = std::process::Command::new(env!("CARGO_BIN_EXE_policyctl"));
+        let output = policyctl.args(arguments).stdout(writer).stderr(std::process::Stdio::piped()).output();
+        let output = output.expect("it runs");
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*complaints), (Some(0), ""), "{arguments:?}");
+    }
+}

@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::Cli;
+use super::output::write;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,8 +23,10 @@ pub struct Options {
 }
 
 /// Prints the completions.
-#[expect(clippy::unnecessary_wraps, reason = "all verbs have one signature")]
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(options.shell, &mut Cli::command(), "policyctl", &mut std::io::stdout());
+    // Where it is written is asked later: this panics where it cannot write.
+    let mut completions = Vec::new();
+    clap_complete::generate(options.shell, &mut Cli::command(), "policyctl", &mut completions);
+    write(&completions)?;
     Ok(ExitCode::SUCCESS)
 }

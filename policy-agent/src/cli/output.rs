@@ -21,6 +21,26 @@ pub enum Format {
     Yaml,
 }
 
+/// A writer whose reader may go, as `head` does: what it does not want to see any more is no error.
+#[derive(Debug)]
+pub struct WhileRead<W>(pub W);
+
+impl<W: Write> Write for WhileRead<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            outcome => outcome,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
 /// Prints an answer. That nobody reads on is no error.
 pub fn print<T: Serialize>(answer: &T, format: Format, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     let mut text = match format {
@@ -31,10 +51,12 @@ pub fn print<T: Serialize>(answer: &T, format: Format, table: impl FnOnce(&T) ->
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write the answer"),
-        _ => Ok(()),
-    }
+    write(text.as_bytes())
+}
+
+/// Writes to standard output. That nobody reads on is no error.
+pub fn write(text: &[u8]) -> anyhow::Result<()> {
+    WhileRead(io::stdout().lock()).write_all(text).context("cannot write the answer")
 }
 
 /// A table with a header.

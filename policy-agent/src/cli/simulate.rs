@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use policy_core::model::Issue;
 
+use super::output::WhileRead;
 use crate::cluster_set::ClusterSet;
 use crate::simulate::{self, Input, Output, Probes};
 use crate::sources::files;
@@ -59,7 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Format::Table => Output::Table,
         Format::Json => Output::Json,
     };
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(WhileRead(std::io::stdout().lock()));
     let summary = simulate::run(&input, &probes, output, options.check, &mut out, &mut std::io::stderr().lock())?;
     out.flush().context("cannot write the results")?;
     Ok(ExitCode::from(summary.exit_code()))
