@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::compile::Compiler;
 use crate::index::Claim;
 use crate::model::{
-    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, NamespaceKey, PodKey, ScopeAnnotation,
+    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, PodKey, ScopeAnnotation,
 };
 
 /// The issues of the objects that a compiler knows, in order.
@@ -92,8 +92,8 @@ fn why_outside(compiler: &Compiler, cluster: &ClusterId, address: IpAddr) -> Str
 fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
     for policy in compiler.policies() {
         let key = &policy.key;
-        let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
-        let inherited = compiler.index().namespace(&namespace).and_then(|namespace| namespace.peer_scope.as_ref());
+        let inherited =
+            compiler.index().namespace(&key.namespace_key()).and_then(|namespace| namespace.peer_scope.as_ref());
         let (annotation, place) = match (&policy.peer_scope, inherited) {
             (Some(annotation), _) => (annotation, "its own annotation"),
             (None, Some(annotation)) => (annotation, "its namespace's annotation"),

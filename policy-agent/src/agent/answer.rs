@@ -7,9 +7,7 @@ use policy_common::reason::Reason;
 use policy_common::table::{Counter, EndpointCounters};
 use policy_core::compile::{Compiler, Identity, facet_of, scope};
 use policy_core::facet::FacetId;
-use policy_core::model::{
-    ClusterConfig, Direction, Issue, NamespaceKey, NetworkPolicy, Peer, PodKey, PolicyKey, Rule, Scope,
-};
+use policy_core::model::{ClusterConfig, Direction, Issue, NetworkPolicy, Peer, PodKey, PolicyKey, Rule, Scope};
 use policy_core::plan::Table;
 use tokio::time::Instant;
 
@@ -271,8 +269,8 @@ fn policies(compiler: &Compiler, issues: &[Issue]) -> Vec<Policy> {
     let view = |policy: &NetworkPolicy| {
         let name = policy.key.to_string();
         let isolated = subjects.get(&policy.key).cloned().unwrap_or_default();
-        let namespace = NamespaceKey { cluster: policy.key.cluster.clone(), name: policy.key.namespace.clone() };
-        let scope = scope(policy, compiler.index().namespace(&namespace), compiler.index().config());
+        let namespace = compiler.index().namespace(&policy.key.namespace_key());
+        let scope = scope(policy, namespace, compiler.index().config());
         let peers =
             |direction, here: &[&PodKey]| (!here.is_empty()).then(|| admitted(compiler, policy, direction, scope));
         let mut pods: Vec<String> = isolated.egress.iter().chain(&isolated.ingress).map(ToString::to_string).collect();

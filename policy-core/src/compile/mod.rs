@@ -290,7 +290,7 @@ impl Compiler {
         if !self.is_member(&policy.key.cluster) || self.policies.get(&policy.key) == Some(policy) {
             return;
         }
-        let namespace = namespace_of(&policy.key);
+        let namespace = policy.key.namespace_key();
         self.policies_by_namespace.entry(namespace.clone()).or_default().insert(policy.key.clone());
         self.policies.insert(policy.key.clone(), policy.clone());
         if self.index.is_local(&namespace.cluster) {
@@ -302,7 +302,7 @@ impl Compiler {
         if self.policies.remove(key).is_none() {
             return;
         }
-        let namespace = namespace_of(key);
+        let namespace = key.namespace_key();
         if let Some(keys) = self.policies_by_namespace.get_mut(&namespace) {
             keys.remove(key);
             if keys.is_empty() {
@@ -451,8 +451,4 @@ impl Compiler {
     pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
         self.index.pod(key).map(|entry| &entry.pod)
     }
-}
-
-fn namespace_of(policy: &PolicyKey) -> NamespaceKey {
-    NamespaceKey { cluster: policy.cluster.clone(), name: policy.namespace.clone() }
 }

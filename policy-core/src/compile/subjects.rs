@@ -95,7 +95,7 @@ impl SubjectTable {
         if !here || !index.is_local(&key.cluster) || !pod.is_workload() {
             return None;
         }
-        let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
+        let namespace = key.namespace_key();
         let view = index.view_of(&namespace, &pod.labels);
         let own_ports = NamedPorts::of(&pod.ports);
         let selecting: Vec<_> = policies(&namespace)

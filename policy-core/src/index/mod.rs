@@ -312,7 +312,7 @@ impl ClusterIndex {
     }
 
     fn join_group(&mut self, number: PodIndex, pod: &Pod) -> (GroupId, bool) {
-        let namespace = NamespaceKey { cluster: pod.key.cluster.clone(), name: pod.key.namespace.clone() };
+        let namespace = pod.key.namespace_key();
         let key = GroupKey { namespace, labels: Arc::new(pod.labels.clone()), ports: NamedPorts::of(&pod.ports) };
         if let Some(&id) = self.group_numbers.get(&key) {
             if let Some(group) = self.groups.get_mut(id.0) {

@@ -22,6 +22,13 @@ impl fmt::Display for PodKey {
     }
 }
 
+impl PodKey {
+    /// Its namespace, by name.
+    pub fn namespace_key(&self) -> NamespaceKey {
+        NamespaceKey { cluster: self.cluster.clone(), name: self.namespace.clone() }
+    }
+}
+
 /// Where a pod stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lifecycle {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{ClusterId, ScopeAnnotation, Selector, Text};
+use super::{ClusterId, NamespaceKey, ScopeAnnotation, Selector, Text};
 
 /// The kind of object a policy was written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,13 @@ impl fmt::Display for PolicyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PolicyKind::NetworkPolicy = self.kind;
         write!(f, "{}/NetworkPolicy/{}/{}", self.cluster, self.namespace, self.name)
+    }
+}
+
+impl PolicyKey {
+    /// Its namespace, by name.
+    pub fn namespace_key(&self) -> NamespaceKey {
+        NamespaceKey { cluster: self.cluster.clone(), name: self.namespace.clone() }
     }
 }
 
