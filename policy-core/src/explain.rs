@@ -1,6 +1,7 @@
 //! Why a connection is denied at one end, and what would have to change: every rule that could have allowed it, held
 //! against it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::compile::{Compiler, facet_of, scope};
@@ -8,7 +9,8 @@ use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
 use crate::index::{ClusterLabel, NamedPorts, View};
 use crate::model::{
     Allowance, CLUSTER_KEY, ClusterLabels, Connection, Direction, IpBlock, METADATA_NAME_KEY, NamespaceKey,
-    NetworkPolicy, Pod, PodKey, PolicyKey, Port, PortSelection, Rule, Scope, Selector, Transport,
+    NetworkPolicy, Operator, Peer, Pod, PodKey, PolicyKey, Port, PortSelection, Requirement, Rule, Scope, Selector,
+    Text, Transport, is_cluster_key,
 };
 use crate::show;
 
@@ -18,7 +20,31 @@ pub struct Denial {
     /// What keeps each rule from allowing it.
     pub findings: Vec<Finding>,
     /// A rule that would allow it.
-    pub remedy: String,
+    pub remedy: Remedy,
+}
+
+/// A rule that would allow a connection, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// The pod.
+    pub subject: PodKey,
+    /// The direction.
+    pub direction: Direction,
+    /// A policy that selects the pod in this direction; `None`: it is not known of any that it does.
+    pub policy: Option<PolicyKey>,
+    /// The rule.
+    pub rule: Allowance,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, direction, policy, rule } = self;
+        let place = match policy {
+            Some(policy) => format!("{}/{} (or another policy that selects the pod)", policy.namespace, policy.name),
+            None => format!("a NetworkPolicy that selects {subject}"),
+        };
+        write!(f, "to allow it, add to spec.{} of {place}: {}", direction.as_str(), show::yaml(rule, *direction))
+    }
 }
 
 /// What keeps one part of a policy from allowing a connection.
@@ -41,7 +67,9 @@ pub fn denial(compiler: &Compiler, subject: &PodKey, direction: Direction, conne
     let case = Case::new(compiler, pod, direction, connection);
     let policies = isolated_by.iter().filter_map(|key| compiler.policy(key));
     let findings = policies.flat_map(|policy| case.policy(policy)).collect();
-    Some(Denial { findings, remedy: case.remedy(isolated_by.first()) })
+    let mut policies = isolated_by.iter().filter_map(|key| compiler.policy(key));
+    let remedy = case.remedy(policies.find(|policy| case.selects(policy)));
+    Some(Denial { findings, remedy })
 }
 
 /// A connection at one end.
@@ -60,10 +88,6 @@ struct Counterpart<'a> {
     namespace: NamespaceKey,
 }
 
-fn namespace_of(pod: &Pod) -> NamespaceKey {
-    NamespaceKey { cluster: pod.key.cluster.clone(), name: pod.key.namespace.clone() }
-}
-
 impl<'a> Case<'a> {
     fn new(compiler: &'a Compiler, subject: &'a Pod, direction: Direction, connection: &Connection) -> Self {
         let other = match direction {
@@ -71,7 +95,7 @@ impl<'a> Case<'a> {
             Direction::Ingress => connection.source,
         };
         let owner = compiler.index().owner(other).map(|entry| &entry.pod);
-        let peer = owner.map(|pod| Counterpart { pod, namespace: namespace_of(pod) });
+        let peer = owner.map(|pod| Counterpart { pod, namespace: pod.key.namespace_key() });
         Self { compiler, subject, direction, transport: connection.transport, other, peer }
     }
 
@@ -86,13 +110,24 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whether a policy that isolates the subject is known to select it.
+    fn selects(&self, policy: &NetworkPolicy) -> bool {
+        let namespace = self.subject.key.namespace_key();
+        let view = self.compiler.index().view_of(&namespace, &self.subject.labels);
+        view.subject_matches(&policy.subject) == Some(true)
+    }
+
+    fn scope(&self, policy: &NetworkPolicy) -> Scope {
+        let index = self.compiler.index();
+        scope(policy, index.namespace(&policy.key.namespace_key()), index.config())
+    }
+
     fn policy(&self, policy: &NetworkPolicy) -> Vec<Finding> {
         let rules = policy.rules(self.direction).unwrap_or_default();
         let field = format!("spec.{}", self.direction.as_str());
         let finding = |field: String, message| Finding { policy: policy.key.clone(), field, message };
-        let namespace = namespace_of(self.subject);
-        let view = self.compiler.index().view_of(&namespace, &self.subject.labels);
-        if view.subject_matches(&policy.subject).is_none() {
+        let namespace = self.subject.key.namespace_key();
+        if !self.selects(policy) {
             let message = format!(
                 "whether it selects {} depends on namespace {}, whose object is not known; until it is, the policy \
                  isolates the pod and allows it nothing",
@@ -103,7 +138,7 @@ impl<'a> Case<'a> {
         if rules.is_empty() {
             return vec![finding(field, format!("has no {} rule, so it allows nothing", self.direction.as_str()))];
         }
-        let scope = scope(policy, self.compiler.index().namespace(&namespace), self.compiler.index().config());
+        let scope = self.scope(policy);
         let mut findings = Vec::new();
         for (item, rule) in rules.iter().enumerate() {
             let field = format!("{field}[{item}]");
@@ -206,11 +241,18 @@ impl<'a> Case<'a> {
         match facet.clusters {
             PeerClusters::Scope(Scope::ClusterSet) => None,
             PeerClusters::Scope(Scope::Local) if view.local => None,
-            PeerClusters::Scope(Scope::Local) => Some(format!(
-                "it names no cluster, so it ranges over {} only: name {CLUSTER_KEY} in it (In [{}]), or annotate the \
-                 policy with crosswall.dev/peer-scope: ClusterSet",
-                config.local, view.cluster
-            )),
+            PeerClusters::Scope(Scope::Local) => {
+                // Where the label does not exist, naming it is of no use.
+                let name_it = match view.cluster_label {
+                    ClusterLabel::Is(id) => format!("name {CLUSTER_KEY} in it (In [{id}]), or "),
+                    ClusterLabel::Missing | ClusterLabel::Unknown => String::new(),
+                };
+                Some(format!(
+                    "it names no cluster, so it ranges over {} only: {name_it}annotate the policy with \
+                     crosswall.dev/peer-scope: ClusterSet",
+                    config.local
+                ))
+            }
             PeerClusters::Qualified => match (config.cluster_labels, view.cluster_label) {
                 (ClusterLabels::Implicit, _) | (_, ClusterLabel::Is(_)) => None,
                 (ClusterLabels::Explicit, ClusterLabel::Missing) if view.local => None,
@@ -225,36 +267,44 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// A rule that would allow the connection.
-    fn remedy(&self, policy: Option<&PolicyKey>) -> String {
-        let peer = match &self.peer {
-            None => {
-                let bits = if self.other.is_ipv4() { 32 } else { 128 };
-                format!("{{ipBlock: {{cidr: {}/{bits}}}}}", self.other)
-            }
-            Some(peer) => {
-                let NamespaceKey { cluster, name } = &peer.namespace;
-                let qualified = if self.compiler.index().is_local(cluster) {
-                    String::new()
-                } else {
-                    format!(", {CLUSTER_KEY}: {cluster}")
-                };
-                format!("{{namespaceSelector: {{matchLabels: {{{METADATA_NAME_KEY}: {name}{qualified}}}}}}}")
-            }
+    /// A rule that would allow the connection, in a policy or in a new one: by the peer's namespace where that finds the
+    /// peer, else by its address.
+    fn remedy(&self, policy: Option<&NetworkPolicy>) -> Remedy {
+        // A new policy has no annotation, but its namespace may.
+        let scopes = policy.map_or_else(|| vec![Scope::Local, Scope::ClusterSet], |policy| vec![self.scope(policy)]);
+        let finds = |peer: &Peer| {
+            let found = |scope: &Scope| self.gap(&facet_of(peer, &self.subject.key.namespace, *scope)).is_none();
+            scopes.iter().all(found)
         };
+        let peer = self.peer.as_ref().and_then(|peer| {
+            // What names the cluster admits no more than that; in a scope of one cluster it need not be named.
+            let is_alone = scopes == [Scope::Local] && self.compiler.index().is_local(&peer.namespace.cluster);
+            [!is_alone, is_alone].map(|qualified| by_namespace(&peer.namespace, qualified)).into_iter().find(finds)
+        });
+        let peer = peer.unwrap_or_else(|| Peer::Block(IpBlock { cidr: self.other.into(), except: Vec::new() }));
         let ports = match self.transport {
             Transport::Port(protocol, port) => {
-                format!(", ports: [{{protocol: {}, port: {port}}}]", protocol.as_str())
+                Some(vec![Port { protocol, selection: PortSelection::Range(port, port) }])
             }
-            Transport::Icmp | Transport::Other(_) => String::new(),
+            Transport::Icmp | Transport::Other(_) => None,
         };
-        let place = policy.map_or_else(
-            || format!("a NetworkPolicy that selects {}", self.subject.key),
-            |policy| format!("{}/{} (or another policy that selects the pod)", policy.namespace, policy.name),
-        );
-        let direction = self.direction.as_str();
-        format!("to allow it, add to spec.{direction} of {place}: {{{}: [{peer}]{ports}}}", self.peers_field())
+        Remedy {
+            subject: self.subject.key.clone(),
+            direction: self.direction,
+            policy: policy.map(|policy| policy.key.clone()),
+            rule: Allowance { peers: Some(vec![peer]), ports },
+        }
     }
+}
+
+/// All pods of a namespace, of its cluster alone or of those in the scope.
+fn by_namespace(namespace: &NamespaceKey, qualified: bool) -> Peer {
+    let is = |key: &str, value: &str| Requirement { key: key.into(), operator: Operator::In(vec![value.into()]) };
+    let mut requirements = vec![is(METADATA_NAME_KEY, &namespace.name)];
+    if qualified {
+        requirements.push(is(CLUSTER_KEY, namespace.cluster.as_str()));
+    }
+    Peer::Pods { namespaces: Some(Selector { requirements }), pods: None }
 }
 
 fn namespace_gap(namespaces: &NamespaceMatch, view: &View<'_>) -> Option<String> {
@@ -272,22 +322,17 @@ fn namespace_gap(namespaces: &NamespaceMatch, view: &View<'_>) -> Option<String>
             };
             let missing = unmet(selector, |one| view.namespace_matches(one));
             let has = |key: &str| match key {
-                CLUSTER_KEY => Some(view.cluster.to_string()),
-                METADATA_NAME_KEY => Some(view.namespace.to_string()),
-                key => labels.get(key).map(ToString::to_string),
+                METADATA_NAME_KEY => Some(view.namespace),
+                key => labels.get(key),
             };
-            (!missing.is_empty()).then(|| format!("needs namespace label {}", said(&missing, has)))
+            (!missing.is_empty()).then(|| format!("needs namespace label {}", said(&missing, view, has)))
         }
     }
 }
 
 fn pods_gap(pods: Option<&Selector>, view: &View<'_>) -> Option<String> {
     let missing = unmet(pods?, |one| view.pods_match(one));
-    let has = |key: &str| match key {
-        CLUSTER_KEY => Some(view.cluster.to_string()),
-        key => view.pod_labels.get(key).map(ToString::to_string),
-    };
-    (!missing.is_empty()).then(|| format!("needs pod label {}", said(&missing, has)))
+    (!missing.is_empty()).then(|| format!("needs pod label {}", said(&missing, view, |key| view.pod_labels.get(key))))
 }
 
 /// The requirements that do not hold, each as a selector of its own.
@@ -296,10 +341,16 @@ fn unmet(selector: &Selector, holds: impl Fn(&Selector) -> bool) -> Vec<Selector
     single.filter(|one| !holds(one)).collect()
 }
 
-fn said(missing: &[Selector], has: impl Fn(&str) -> Option<String>) -> String {
-    let one = |requirement: &crate::model::Requirement| {
+fn said<'a>(missing: &[Selector], view: &View<'_>, label: impl Fn(&str) -> Option<&'a Text>) -> String {
+    let one = |requirement: &Requirement| {
         let needed = show::requirement(requirement);
-        match has(&requirement.key) {
+        let value = match (is_cluster_key(&requirement.key), view.cluster_label) {
+            (true, ClusterLabel::Is(id)) => Some(id),
+            (true, ClusterLabel::Missing) => None,
+            (true, ClusterLabel::Unknown) => return format!("{needed} (it is not known)"),
+            (false, _) => label(&requirement.key).map(|value| &**value),
+        };
+        match value {
             Some(value) => format!("{needed} (it is {value:?})"),
             None => format!("{needed} (it has none)"),
         }

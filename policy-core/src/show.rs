@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
 use crate::model::{
-    Allowance, ClusterConfig, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port, PortSelection,
-    Requirement, Rule, Scope, ScopeAnnotation, Selector, Text,
+    Allowance, ClusterConfig, Direction, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port,
+    PortSelection, Requirement, Rule, Scope, ScopeAnnotation, Selector, Text,
 };
 
 pub(crate) fn config(config: &ClusterConfig) -> String {
@@ -111,6 +111,40 @@ pub(crate) fn port(port: &Port) -> String {
         PortSelection::Range(first, last) => format!("{protocol}/{first}-{last}"),
         PortSelection::Named(name) => format!("{protocol}/{name}"),
     }
+}
+
+/// A rule of equality selectors, blocks and single ports as its author would write it.
+pub(crate) fn yaml(allowance: &Allowance, direction: Direction) -> String {
+    let Allowance { peers, ports } = allowance;
+    let labels = |selector: &Selector| {
+        let label = |requirement: &Requirement| match &requirement.operator {
+            Operator::In(values) => format!("{}: {}", requirement.key, values.join(", ")),
+            Operator::NotIn(_) | Operator::Exists | Operator::DoesNotExist => self::requirement(requirement),
+        };
+        let labels: Vec<String> = selector.requirements.iter().map(label).collect();
+        format!("{{matchLabels: {{{}}}}}", labels.join(", "))
+    };
+    let peer = |peer: &Peer| match peer {
+        Peer::Pods { namespaces, pods } => {
+            let part = |name, part: &Option<Selector>| part.as_ref().map(|it| format!("{name}: {}", labels(it)));
+            let parts = [part("namespaceSelector", namespaces), part("podSelector", pods)];
+            format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
+        Peer::Block(block) => format!("{{ipBlock: {{cidr: {}}}}}", block.cidr),
+    };
+    let port = |port: &Port| match &port.selection {
+        PortSelection::Range(first, _) => format!("{{protocol: {}, port: {first}}}", port.protocol.as_str()),
+        PortSelection::Named(name) => format!("{{protocol: {}, port: {name}}}", port.protocol.as_str()),
+        PortSelection::All => format!("{{protocol: {}}}", port.protocol.as_str()),
+    };
+    let listed = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let field = match direction {
+        Direction::Egress => "to",
+        Direction::Ingress => "from",
+    };
+    let peers = peers.iter().map(|peers| format!("{field}: {}", listed(peers.iter().map(peer).collect())));
+    let ports = ports.iter().map(|ports| format!("ports: {}", listed(ports.iter().map(port).collect())));
+    format!("{{{}}}", peers.chain(ports).collect::<Vec<_>>().join(", "))
 }
 
 fn selector(selector: &Selector) -> String {

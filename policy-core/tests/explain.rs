@@ -2,13 +2,14 @@
 
 use policy_common::reason::Reason;
 use policy_core::compile::Compiler;
-use policy_core::explain::{Finding, denial};
+use policy_core::explain::{Finding, Remedy, denial};
 use policy_core::judge::opening_packet;
-use policy_core::model::{Direction, PodKey, PolicyKey};
+use policy_core::model::{Direction, NetworkPolicy, PodKey, PolicyKey, PolicyKind, Rule, Selector};
 use policy_core::simulate::Simulation;
 use policy_core::testing::{
     abc, block, connection, ends, namespace, pod, pods, pods_in, policy, rule, worlds_with_connections,
 };
+use policy_core::world::World;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -19,6 +20,31 @@ fn of_rule<'a>(findings: &'a [Finding], policy: &PolicyKey, direction: Direction
 
 fn has_subject_finding(findings: &[Finding], policy: &PolicyKey) -> bool {
     findings.iter().any(|finding| finding.policy == *policy && finding.field == "spec.podSelector")
+}
+
+/// The world in which somebody followed the advice.
+fn with(world: &World, remedy: &Remedy) -> World {
+    let mut world = world.clone();
+    let PodKey { cluster, namespace, .. } = &remedy.subject;
+    let key = remedy.policy.clone().unwrap_or_else(|| PolicyKey {
+        cluster: cluster.clone(),
+        kind: PolicyKind::NetworkPolicy,
+        namespace: namespace.clone(),
+        name: "remedy".into(),
+    });
+    let policy = world.policies.entry(key.clone()).or_insert_with(|| NetworkPolicy {
+        key,
+        peer_scope: None,
+        subject: Selector::default(),
+        ingress: None,
+        egress: None,
+    });
+    let rules = match remedy.direction {
+        Direction::Egress => &mut policy.egress,
+        Direction::Ingress => &mut policy.ingress,
+    };
+    rules.get_or_insert_default().push(Rule::Allow(remedy.rule.clone()));
+    world
 }
 
 fn unexplained(compiler: &Compiler, isolated_by: &[PolicyKey], direction: Direction, findings: &[Finding]) -> usize {
@@ -40,13 +66,19 @@ proptest! {
                 let Some(end) = simulation.end(&subject, direction, connection) else { continue };
                 let Some(member) = simulation.member(&subject.cluster) else { continue };
                 let compiler = member.compiler();
-                let findings = denial(compiler, &subject, direction, connection).map_or(Vec::new(), |it| it.findings);
+                let denial = denial(compiler, &subject, direction, connection);
+                let findings = denial.as_ref().map_or(&[][..], |it| &it.findings);
                 match (end.reason, &end.rule) {
                     (Reason::NoRule, _) => {
-                        prop_assert_eq!(unexplained(compiler, &end.isolated_by, direction, &findings), 0);
+                        prop_assert_eq!(unexplained(compiler, &end.isolated_by, direction, findings), 0);
+                        let remedy = &denial.as_ref().expect("it is a subject").remedy;
+                        let mended = with(&world, remedy);
+                        let simulation = Simulation::new(cluster_set, &mended.events());
+                        let end = simulation.end(&subject, direction, connection).expect("it still is one");
+                        prop_assert!(end.allow, "{} does not help: {:?}", remedy, end);
                     }
                     (_, Some(place)) => {
-                        let said = of_rule(&findings, &place.policy, direction, place.item);
+                        let said = of_rule(findings, &place.policy, direction, place.item);
                         prop_assert!(said.is_empty(), "{:?}", said);
                     }
                     _ => {}
@@ -73,7 +105,39 @@ fn ingress_lines(source: &str, transport: &str) -> (Vec<String>, String) {
     let member = simulation.member(&subject.cluster).expect("a is a member");
     let connection = connection(source, "10.1.0.1", transport);
     let denial = denial(member.compiler(), &subject, Direction::Ingress, &connection).expect("web is a subject");
-    (denial.findings.iter().map(|it| format!("{}: {}", it.field, it.message)).collect(), denial.remedy)
+    (denial.findings.iter().map(|it| format!("{}: {}", it.field, it.message)).collect(), denial.remedy.to_string())
+}
+
+#[test]
+fn without_explicit_labels_no_label_is_said_to_be_there_and_an_address_is_advised() {
+    let cluster_set =
+        abc()
+            .explicit()
+            .with(namespace("a/shop"))
+            .with(namespace("b/db").labels("team=data"))
+            .with(pod("a/shop/web").ip("10.1.0.1"))
+            .with(pod("b/db/pg").ip("10.2.0.5"))
+            .with(policy("a/shop/web").ingress([
+                rule().peer(pods_in("cluster.clusterset.k8s.io=b", "")),
+                rule().peer(pods_in("team=data", "")),
+            ]));
+    let simulation = Simulation::new(&cluster_set.config(), &cluster_set.events());
+    let subject: PodKey = pod("a/shop/web").build().key;
+    let compiler = simulation.member(&subject.cluster).expect("a is a member").compiler();
+    let connection = connection("10.2.0.5", "10.1.0.1", "TCP/5432");
+    let denial = denial(compiler, &subject, Direction::Ingress, &connection).expect("web is a subject");
+    let messages: Vec<&str> = denial.findings.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "needs namespace label cluster.clusterset.k8s.io=b (it has none); and namespace db of b carries no label \
+             cluster.clusterset.k8s.io=b, so no cluster-qualified peer finds it",
+            "would match, but it names no cluster, so it ranges over a only: annotate the policy with \
+             crosswall.dev/peer-scope: ClusterSet",
+        ]
+    );
+    let rule = "{from: [{ipBlock: {cidr: 10.2.0.5/32}}], ports: [{protocol: TCP, port: 5432}]}";
+    assert!(denial.remedy.to_string().ends_with(rule), "{}", denial.remedy);
 }
 
 #[test]

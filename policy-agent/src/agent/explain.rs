@@ -178,7 +178,8 @@ fn decision(node: &Node, pod: &Pod, direction: Direction, connection: &Connectio
     let denial = (*reason == policy_common::reason::Reason::NoRule)
         .then(|| policy_core::explain::denial(node.compiler(), &pod.key, direction, connection))
         .flatten();
-    let (findings, remedy) = denial.map_or((Vec::new(), None), |denial| (denial.findings, Some(denial.remedy)));
+    let (findings, remedy) =
+        denial.map_or((Vec::new(), None), |denial| (denial.findings, Some(denial.remedy.to_string())));
     let finding = |finding: policy_core::explain::Finding| Finding {
         policy: finding.policy.to_string(),
         field: finding.field,
