@@ -120,11 +120,7 @@ impl fmt::Display for ClusterSetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, issue) in self.issues.iter().enumerate() {
             let separator = if at == 0 { "" } else { "\n" };
-            let Issue { object, field, message, .. } = issue;
-            match field.as_str() {
-                "" => write!(f, "{separator}{object}: {message}")?,
-                field => write!(f, "{separator}{object}: {field}: {message}")?,
-            }
+            write!(f, "{separator}{issue}")?;
         }
         Ok(())
     }

@@ -178,19 +178,16 @@ impl Problems {
     /// Writes what is new, and what is no more, to the log.
     pub fn say(&mut self, compiler: &Compiler, now: Instant) {
         let issues: BTreeSet<Issue> = self.all(compiler, now).into_iter().collect();
-        let place = |issue: &Issue| match issue.field.as_str() {
-            "" => issue.object.clone(),
-            field => format!("{} {field}", issue.object),
-        };
-        let places: BTreeSet<_> = issues.iter().map(|issue| (issue.code, place(issue))).collect();
+        let place = |issue: &Issue| (issue.code, issue.object.clone(), issue.field.clone());
+        let places: BTreeSet<_> = issues.iter().map(place).collect();
         for issue in issues.difference(&self.said) {
             match issue.level {
-                Level::Error => tracing::error!("{}: {}", place(issue), issue.message),
-                Level::Warning => tracing::warn!("{}: {}", place(issue), issue.message),
+                Level::Error => tracing::error!("{issue}"),
+                Level::Warning => tracing::warn!("{issue}"),
             }
         }
-        for issue in self.said.difference(&issues).filter(|issue| !places.contains(&(issue.code, place(issue)))) {
-            tracing::info!("{}: mended (it was: {})", place(issue), issue.message);
+        for issue in self.said.difference(&issues).filter(|issue| !places.contains(&place(issue))) {
+            tracing::info!("mended: {issue}");
         }
         self.said = issues;
     }

@@ -79,9 +79,5 @@ fn load(options: &Options) -> anyhow::Result<Input> {
 }
 
 fn lines(issues: &[Issue]) -> String {
-    let line = |issue: &Issue| match issue.field.as_str() {
-        "" => format!("{}: {}", issue.object, issue.message),
-        field => format!("{}: {field}: {}", issue.object, issue.message),
-    };
-    issues.iter().map(line).collect::<Vec<_>>().join("\n")
+    issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -64,8 +64,7 @@ impl Table {
                 Level::Error => "error",
                 Level::Warning => "warning",
             };
-            let place = if issue.field.is_empty() { String::new() } else { format!(" {}", issue.field) };
-            writeln!(out, "{level}: {}{place}: {}", issue.object, issue.message)?;
+            writeln!(out, "{level}: {issue}")?;
         }
         write!(out, "{allowed} allowed, {denied} denied")?;
         if unexpected > 0 {

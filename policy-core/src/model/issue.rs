@@ -1,5 +1,7 @@
 //! What is wrong with the input, said to the person who can mend it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// How bad an issue is.
@@ -81,4 +83,14 @@ pub struct Issue {
     pub field: String,
     /// What is wrong and what to do, for a person.
     pub message: String,
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code: _, level: _, object, field, message } = self;
+        match field.as_str() {
+            "" => write!(f, "{object}: {message}"),
+            field => write!(f, "{object}: {field}: {message}"),
+        }
+    }
 }
