@@ -4,39 +4,54 @@ use super::types::Request;
 
 /// How a request is made: its method, its path, and whether a body goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum Route<'a> {
     /// `GET`, without a body.
-    Get(&'static str),
+    Get(&'a str),
     /// `POST`, with a JSON body.
-    Post(&'static str),
+    Post(&'a str),
 }
 
-/// The questions without a body, by path.
-const PLAIN: [(&str, Request); 6] = [
-    ("/v1/status", Request::Status),
-    ("/v1/endpoints", Request::Endpoints),
-    ("/v1/identities", Request::Identities),
-    ("/v1/policies", Request::Policies),
-    ("/v1/clusters", Request::Clusters),
-    ("/v1/issues", Request::Issues),
-];
+/// The questions without a body.
+const PLAIN: [Request; 6] =
+    [Request::Status, Request::Endpoints, Request::Identities, Request::Policies, Request::Clusters, Request::Issues];
 /// Where [`Request::Explain`] is asked.
 const EXPLAIN: &str = "/v1/explain";
 
 impl Request {
     /// How it is made.
-    pub fn route(&self) -> Route {
-        let plain = |(_, request): &&(&str, Self)| request == self;
-        PLAIN.iter().find(plain).map_or(Route::Post(EXPLAIN), |(path, _)| Route::Get(path))
+    pub fn route(&self) -> Route<'static> {
+        match self {
+            Self::Status => Route::Get("/v1/status"),
+            Self::Endpoints => Route::Get("/v1/endpoints"),
+            Self::Identities => Route::Get("/v1/identities"),
+            Self::Policies => Route::Get("/v1/policies"),
+            Self::Clusters => Route::Get("/v1/clusters"),
+            Self::Issues => Route::Get("/v1/issues"),
+            Self::Explain(_) => Route::Post(EXPLAIN),
+        }
     }
 
     /// The question that a plain path asks.
     pub fn at(path: &str) -> Option<Self> {
-        PLAIN.iter().find(|(known, _)| *known == path).map(|(_, request)| request.clone())
+        PLAIN.into_iter().find(|request| request.route() == Route::Get(path))
     }
 
     /// Whether `path` is that of [`Request::Explain`].
     pub fn is_explain(path: &str) -> bool {
         path == EXPLAIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plain_question_is_found_by_its_path() {
+        for request in PLAIN {
+            let Route::Get(path) = request.route() else { panic!("{request:?} has a body") };
+            assert_eq!(Request::at(path), Some(request));
+        }
+        assert_eq!((Request::at(EXPLAIN), Request::at("/v1/")), (None, None));
     }
 }
