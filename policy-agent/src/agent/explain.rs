@@ -20,13 +20,13 @@ pub enum ExplainError {
     #[error("{0} is no member of the ClusterSet; `policyctl get clusters` lists them")]
     UnknownCluster(String),
     /// There is no such pod.
-    #[error("pod {0} is not known to this agent")]
+    #[error("pod {0} is not known to this agent; `policyctl issues` tells of manifests that cannot be read")]
     UnknownPod(String),
     /// The pod has no address yet.
-    #[error("pod {0} has no address")]
+    #[error("pod {0} has no address; ask again once its status.podIPs has one, or name an address")]
     NoAddress(String),
     /// The two ends have no address of one family.
-    #[error("{from} and {to} have no common address family")]
+    #[error("{from} and {to} have no address of one family; ask for the other family, or name addresses of one")]
     NoCommonFamily {
         /// The source.
         from: String,

@@ -88,8 +88,10 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                 Err(failure) => failure.to_string(),
             };
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            let example = addresses.first().map_or("ADDRESS", String::as_str);
             let message = format!(
-                "no interface of this node leads to {} ({why}): its packets are not judged until one does",
+                "no interface of this node leads to {} ({why}): its packets are not judged until one does; if the pod runs \
+                 here, see that its network plugin has set it up (`ip route get {example}`)",
                 addresses.join(" and ")
             );
             let news = self.problems.pod(&key, IssueCode::NoInterface, message, Instant::now());

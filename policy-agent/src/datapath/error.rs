@@ -67,7 +67,10 @@ pub enum DatapathError {
         misfit: Misfit,
     },
     /// The embedded object cannot be loaded.
-    #[error("cannot load the embedded programs into the kernel")]
+    #[error(
+        "cannot load the embedded programs into the kernel; they need Linux 6.6 with BTF (/sys/kernel/btf/vmlinux), and \
+         memory for the tables"
+    )]
     Object {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,

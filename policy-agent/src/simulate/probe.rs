@@ -99,7 +99,7 @@ pub enum ProbeError {
     #[error("{0} is no member of the ClusterSet")]
     UnknownCluster(String),
     /// There is no such pod.
-    #[error("{0} is not known")]
+    #[error("{0} is not known: no manifest of its cluster has a pod of that name")]
     UnknownPod(String),
     /// The two ends have no address of one family.
     #[error("{from} and {to} have no common address family{asked}")]
