@@ -48,7 +48,7 @@ pub struct PodFacet {
     pub pods: Option<Selector>,
 }
 
-/// The clusters a peer ranges over (SEMANTICS §2).
+/// The clusters a peer ranges over (docs/semantics.md §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerClusters {
     /// The peer does not name the cluster's key.

@@ -1,4 +1,4 @@
-//! Connections live under the policy in force, and under nobody's memory but the flow table's (SEMANTICS §8).
+//! Connections live under the policy in force, and under nobody's memory but the flow table's (docs/semantics.md §8).
 
 use std::net::IpAddr;
 

@@ -90,7 +90,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The exit code of INTERFACES: 2 cannot be used, 3 the oracle differs, 1 an expectation differs, 0.
+    /// The exit code of docs/reference.md: 2 cannot be used, 3 the oracle differs, 1 an expectation differs, 0.
     pub fn exit_code(self) -> u8 {
         match self {
             Self { errors: 1.., .. } => 2,

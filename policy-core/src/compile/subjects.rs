@@ -141,7 +141,7 @@ impl SubjectTable {
     }
 }
 
-/// The scope of a policy's unqualified peers, for rules that allow (SEMANTICS §2.3).
+/// The scope of a policy's unqualified peers, for rules that allow (docs/semantics.md §2.3).
 pub fn scope(policy: &NetworkPolicy, namespace: Option<&Namespace>, config: &ClusterConfig) -> Scope {
     let inherited = || namespace.and_then(|namespace| namespace.peer_scope.as_ref());
     match policy.peer_scope.as_ref().or_else(inherited) {

@@ -1,4 +1,4 @@
-//! Whose an address is when several pods claim it (SEMANTICS §9).
+//! Whose an address is when several pods claim it (docs/semantics.md §9).
 
 use std::net::IpAddr;
 

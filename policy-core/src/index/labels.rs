@@ -1,4 +1,4 @@
-//! What selectors see: labels with the cluster's key laid over them (SEMANTICS §2).
+//! What selectors see: labels with the cluster's key laid over them (docs/semantics.md §2).
 
 use crate::model::{
     CLUSTER_KEY, ClusterId, ClusterLabels, Labels, METADATA_NAME_KEY, Namespace, Operator, Requirement, Selector, Text,

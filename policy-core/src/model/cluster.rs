@@ -67,7 +67,7 @@ pub enum Scope {
     ClusterSet,
 }
 
-/// Where the cluster label exists (SEMANTICS §2.2).
+/// Where the cluster label exists (docs/semantics.md §2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClusterLabels {
     /// On every namespace and pod of a member.

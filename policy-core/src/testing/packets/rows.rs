@@ -1,4 +1,4 @@
-//! The rows: every sentence of SEMANTICS §6–§8 that a packet can show.
+//! The rows: every sentence of docs/semantics.md §6–§8 that a packet can show.
 
 use policy_common::reason::Reason;
 
