@@ -1,4 +1,5 @@
 //! The table types as aya moves them between the host and the kernel.
+#![expect(unsafe_code, reason = "aya's `Pod` is an unsafe trait")]
 
 use aya::Pod;
 

@@ -1,4 +1,5 @@
 //! The few system interfaces that have no safe wrapper: link-layer addresses, packet socket options, hooks before exec.
+#![expect(unsafe_code, reason = "no crate wraps them")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
