@@ -107,7 +107,11 @@ impl Links {
     /// Whether there is a link at a place; puts our program on it.
     fn take_over_one(&self, place: (u32, Hook), program: &Program) -> io::Result<bool> {
         let Some(path) = self.known.get(&place) else { return Ok(false) };
-        let Ok(link) = sys::open_pin(path) else { return Ok(false) };
+        let link = match sys::open_pin(path) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
         match sys::tcx_link(link.as_fd())? {
             Some(leads) if leads.ifindex == place.0 => replace(&link, leads, program).map(|()| true),
             _ => Ok(false),
@@ -126,7 +130,7 @@ impl Links {
     fn clear(&mut self, path: &Path) -> Result<(), DatapathError> {
         let holder = self.known.iter().find(|(_, known)| *known == path).map(|(place, _)| *place);
         let Some(place) = holder else { return remove_pin(path).map(drop) };
-        if is_live(place.0, path) {
+        if !is_dead(place.0, path) {
             let aside = self.directory.join(aside_name(place.0, place.1));
             return self.rename(place, path, aside);
         }
@@ -155,7 +159,7 @@ impl Links {
     /// Removes the pins of links that lead nowhere any more, because the interface is gone or somebody took the link
     /// off; returns the interfaces that still have both programs.
     pub(super) fn prune(&mut self) -> Result<BTreeSet<u32>, DatapathError> {
-        let dead = self.known.extract_if(.., |place, path| !is_live(place.0, path));
+        let dead = self.known.extract_if(.., |place, path| is_dead(place.0, path));
         let dead: Vec<PathBuf> = dead.map(|(_, path)| path).collect();
         for path in dead {
             remove_pin(&path)?;
@@ -164,10 +168,14 @@ impl Links {
     }
 }
 
-/// Whether the link pinned at a path is on this interface.
-fn is_live(ifindex: u32, path: &Path) -> bool {
-    let leads = sys::open_pin(path).and_then(|link| sys::tcx_link(link.as_fd()));
-    matches!(leads, Ok(Some(leads)) if leads.ifindex == ifindex)
+/// Whether the link pinned at a path is not on this interface any more. Where that cannot be told, for want of memory or
+/// descriptors, it is not taken for dead: removing the pin of a live link opens its interface.
+fn is_dead(ifindex: u32, path: &Path) -> bool {
+    match sys::open_pin(path).and_then(|link| sys::tcx_link(link.as_fd())) {
+        Ok(Some(leads)) => leads.ifindex != ifindex,
+        Ok(None) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 fn replace(link: &OwnedFd, leads: sys::TcxLink, program: &Program) -> io::Result<()> {
