@@ -23,7 +23,7 @@ impl<T: AllTables> Hook<'_, T> {
     where
         T: FamilyTables<F>,
     {
-        if self.quotes_allowed_connection::<F, P>(packet, own, quoted_at) {
+        if self.quotes_allowed_connection::<F, P>(packet, &peer, own, quoted_at) {
             return Verdict::allow(Reason::Related);
         }
         if self.direction == Direction::ToPod && self.is_nodes_own::<F>(&peer) {
@@ -37,6 +37,7 @@ impl<T: AllTables> Hook<'_, T> {
     fn quotes_allowed_connection<F: Network, P: Packet + ?Sized>(
         &self,
         packet: &P,
+        peer: &F::Addr,
         own: Option<F::Addr>,
         quoted_at: u32,
     ) -> bool
@@ -48,7 +49,9 @@ impl<T: AllTables> Hook<'_, T> {
             Direction::ToPod => (Direction::FromPod, quoted.source, quoted.destination),
             Direction::FromPod => (Direction::ToPod, quoted.destination, quoted.source),
         };
-        if own != Some(quoted_own) {
+        // Who sent what an endpoint complains of is told so, and nobody else.
+        let is_misdirected = self.direction == Direction::FromPod && *peer != quoted_peer;
+        if own != Some(quoted_own) || is_misdirected {
             return false;
         }
         let key = flow::key::<F>(self.id, quoted_peer, &quoted.segment, quoted_direction);

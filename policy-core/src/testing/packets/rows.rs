@@ -517,12 +517,12 @@ fn echoes_and_errors(table: &mut Table, ip: Ip) {
     );
     let request = from_client(ip).tcp(4000, 80, SYN);
     table.row(
-        "an error about an allowed connection passes",
+        "an error about an allowed connection passes, to the one that it is about",
         ServedOnly,
         [
             gets(request.clone(), pass(Rule)),
             sends(to_client(ip).unreachable(&request), pass(Related)),
-            sends(Frame::new(ip, Web, World).unreachable(&request), pass(Related)),
+            sends(Frame::new(ip, Web, World).unreachable(&request), drop(NoRule)),
         ],
     );
     let reply = to_client(ip).tcp(80, 4000, SYN_ACK);
