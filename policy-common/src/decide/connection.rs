@@ -62,7 +62,9 @@ impl<T: AllTables> Hook<'_, T> {
     {
         let arrival = self.context.ingress_ifindex;
         if self.direction == Direction::ToPod {
-            if flow.arrival_ifindex != arrival && self.is_martian::<F>(&key.peer) {
+            if (flow.arrival_ifindex != arrival || flow.state.commit != self.commit as u32)
+                && self.is_martian::<F>(&key.peer)
+            {
                 return Verdict::deny(Reason::MartianSource);
             }
             // Only the node's own sockets speak for the node.

@@ -13,7 +13,11 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     pub(super) fn arp<P: Packet + ?Sized>(&self, packet: &P) -> Verdict {
         let Some(Arp { sender }) = Arp::parse(packet) else {
-            return self.opaque(Reason::Unparsable);
+            // Whose it is cannot be said.
+            return match self.direction {
+                Direction::FromPod => Verdict::deny(Reason::SpoofedSource),
+                Direction::ToPod => self.opaque(Reason::Unparsable),
+            };
         };
         let honest = sender == [0; 4] || self.endpoint.v4() == Some(sender);
         match self.direction {

@@ -46,6 +46,7 @@ impl Arp {
         let kind: [u8; 6] = packet.load(ETHERNET_LENGTH)?;
         let sender = packet.load(ETHERNET_LENGTH + 14)?;
         let _target: [u8; 4] = packet.load(ETHERNET_LENGTH + 24)?;
-        (kind == [0, 1, 8, 0, 6, 4]).then_some(Self { sender })
+        // Linux takes ARP of hardware type 6 (IEEE 802) on Ethernet for its own (arp_process in net/ipv4/arp.c).
+        matches!(kind, [0, 1 | 6, 8, 0, 6, 4]).then_some(Self { sender })
     }
 }

@@ -661,9 +661,21 @@ fn only_v4(table: &mut Table) {
         Open,
         [sends(arp(Db, Client), drop(SpoofedSource)), sends(arp(Host, Client), drop(SpoofedSource))],
     );
-    let mut odd = arp(Web, Client);
-    odd[15] = 6;
-    table.row("ARP about anything but IPv4 on Ethernet cannot be parsed", Closed, [sends(odd, drop(Unparsable))]);
+    let hardware = |sender: Who, kind: u8| {
+        let mut frame = arp(sender, Client);
+        frame[15] = kind;
+        frame
+    };
+    table.row(
+        "ARP of hardware type 6 is ARP, as Linux has it",
+        Open,
+        [sends(hardware(Web, 6), pass(Neighbour)), sends(hardware(Db, 6), drop(SpoofedSource))],
+    );
+    table.row(
+        "whose ARP about anything but IPv4 on Ethernet is cannot be said",
+        Open,
+        [sends(hardware(Web, 7), drop(SpoofedSource)), gets(hardware(Client, 7), pass(NotIsolated))],
+    );
     let frame = |kind: u16| {
         let mut frame = vec![2; 64];
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
