@@ -2,6 +2,7 @@
 
 use aya::Pod;
 
+use crate::driver::Driver;
 use crate::table::{
     Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey, PortPlace,
     RuleEntry, RuleKey,
@@ -20,6 +21,7 @@ macro_rules! pod {
 
 pod!(
     Control,
+    Driver,
     Endpoint,
     EndpointCounters,
     Flow,
