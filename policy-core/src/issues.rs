@@ -13,9 +13,8 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     let mut issues = Vec::new();
     contested_addresses(compiler, &mut issues);
     addresses_outside(compiler, &mut issues);
-    unknown_scopes(compiler, &mut issues);
+    inherited_scopes(compiler, &mut issues);
     spoofed_labels(compiler, &mut issues);
-    subjects_by_cluster(compiler, &mut issues);
     issues.sort();
     issues
 }
@@ -80,24 +79,20 @@ fn why_outside(compiler: &Compiler, cluster: &ClusterId, address: IpAddr) -> Str
     }
 }
 
-fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for policy in compiler.policies() {
+/// Policies that inherit a scope which is not known; what a policy says itself is noted where it is read.
+fn inherited_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for policy in compiler.policies().filter(|policy| policy.peer_scope.is_none()) {
         let key = &policy.key;
         let namespace = NamespaceKey { cluster: key.cluster.clone(), name: key.namespace.clone() };
         let inherited = compiler.index().namespace(&namespace).and_then(|namespace| namespace.peer_scope.as_ref());
-        let (annotation, place) = match (&policy.peer_scope, inherited) {
-            (Some(annotation), _) => (annotation, "its own annotation"),
-            (None, Some(annotation)) => (annotation, "its namespace's annotation"),
-            (None, None) => continue,
-        };
-        if let ScopeAnnotation::Unknown(value) = annotation {
+        if let Some(ScopeAnnotation::Unknown(value)) = inherited {
             issues.push(Issue {
                 code: IssueCode::UnknownPeerScope,
                 level: Level::Error,
                 object: key.to_string(),
                 field: "metadata.annotations[crosswall.dev/peer-scope]".to_owned(),
                 message: format!(
-                    "{place} says {value:?}, which is neither Local nor ClusterSet; its unqualified peers range over the local cluster only"
+                    "its namespace's annotation says {value:?}, which is neither Local nor ClusterSet; unqualified peers of the policy range over its own cluster only"
                 ),
             });
         }
@@ -126,25 +121,6 @@ fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<
                 object: object.to_owned(),
                 field: format!("metadata.labels[{key}]"),
                 message: format!("says {value:?}, but the join record says {cluster}; the label is ignored"),
-            });
-        }
-    }
-}
-
-/// A subject is always local: a selector that names a cluster there is hardly what its author meant.
-fn subjects_by_cluster(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for policy in compiler.policies() {
-        let key = &policy.key;
-        if policy.subject.names_cluster() {
-            issues.push(Issue {
-                code: IssueCode::SubjectNamesCluster,
-                level: Level::Warning,
-                object: key.to_string(),
-                field: "spec.podSelector".to_owned(),
-                message: format!(
-                    "names a cluster, but a policy isolates pods of its own cluster ({}) only; name clusters in its peers",
-                    key.cluster
-                ),
             });
         }
     }

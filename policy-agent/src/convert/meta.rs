@@ -66,6 +66,20 @@ pub(super) fn peer_scope(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Optio
     }))
 }
 
+/// Notes a scope of the object's own that is not known.
+pub(super) fn note_unknown_scope(object: &At<'_>, scope: Option<&ScopeAnnotation>, notes: &mut Notes<'_>) {
+    let Some(ScopeAnnotation::Unknown(value)) = scope else { return };
+    let metadata = object.member("metadata");
+    let annotations = metadata.member("annotations");
+    notes.under(IssueCode::UnknownPeerScope, Level::Error, |notes| {
+        let message = format_args!(
+            "{value:?} is neither Local nor ClusterSet; unqualified peers of the policy range over its own cluster only"
+        );
+        // The annotation is read all the same.
+        let _noted = notes.unreadable(&annotations.member(PEER_SCOPE_KEY), message);
+    });
+}
+
 /// Reads a field that the object stands without: what cannot be read is noted and counts as absent.
 pub(super) fn optional<T>(
     at: Option<&At<'_>>,

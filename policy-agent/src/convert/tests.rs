@@ -395,6 +395,51 @@ fn scope_annotations_are_read_as_they_are() {
     }
 }
 
+/// The policy `shop/web` with these annotations and this spec.
+fn annotated_policy(annotations: &str, spec: &str) -> Reading {
+    only(read(&format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+         metadata: {{name: web, namespace: shop, annotations: {annotations}}}\nspec: {spec}\n"
+    )))
+}
+
+#[test]
+fn an_unknown_scope_of_a_policy_is_an_issue_whether_the_policy_is_applied_or_not() {
+    let place = "metadata.annotations[crosswall.dev/peer-scope]";
+    let unknown = (IssueCode::UnknownPeerScope, Level::Error, place);
+    for value in ["clusterset", "''", "", "5"] {
+        let annotations = format!("{{crosswall.dev/peer-scope: {value}}}");
+        let applied = annotated_policy(&annotations, "{}");
+        assert_eq!(told(&applied.issues), [unknown], "{value}");
+        assert!(applied.object.is_some(), "{value}");
+        let refused = annotated_policy(&annotations, "{policyTypes: [X]}");
+        let types = (IssueCode::UnreadablePolicy, Level::Error, "spec.policyTypes[0]");
+        assert_eq!(told(&refused.issues), [unknown, types], "{value}");
+        assert_eq!(refused.object, None, "{value}");
+    }
+    for annotations in ["{crosswall.dev/peer-scope: Local}", "{crosswall.dev/peer-scope: ClusterSet}", "{x: y}", "null"]
+    {
+        assert_eq!(annotated_policy(annotations, "{}").issues, [], "{annotations}");
+    }
+}
+
+#[test]
+fn a_subject_that_names_a_cluster_is_a_warning_whether_the_policy_is_applied_or_not() {
+    let names = (IssueCode::SubjectNamesCluster, Level::Warning, "spec.podSelector");
+    for subject in [
+        "{matchLabels: {cluster.clusterset.k8s.io: c}}",
+        "{matchExpressions: [{key: io.cilium.k8s.policy.cluster, operator: Exists}]}",
+    ] {
+        let applied = policy(&format!("{{podSelector: {subject}}}"));
+        assert_eq!(told(&applied.issues), [names], "{subject}");
+        assert!(applied.object.is_some(), "{subject}");
+        let refused = policy(&format!("{{podSelector: {subject}, policyTypes: [X]}}"));
+        let types = (IssueCode::UnreadablePolicy, Level::Error, "spec.policyTypes[0]");
+        assert_eq!(told(&refused.issues), [names, types], "{subject}");
+        assert_eq!(refused.object, None, "{subject}");
+    }
+}
+
 #[test]
 fn a_pod_is_read_whole() {
     let reading = pod("
