@@ -10,6 +10,7 @@ use super::{meta, rule, selector};
 pub(super) fn read(key: &PolicyKey, object: &At<'_>, notes: &mut Notes<'_>) -> Result<NetworkPolicy, Unread> {
     let peer_scope = meta::peer_scope(object, notes);
     meta::note_unknown_scope(object, peer_scope.as_ref().ok().and_then(Option::as_ref), notes);
+    meta::note_enforcement(object, "the policy is", notes);
     let spec = object.member("spec");
     if !spec.value().is_null() {
         spec.map(notes)?;

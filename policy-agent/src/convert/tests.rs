@@ -441,6 +441,28 @@ fn a_subject_that_names_a_cluster_is_a_warning_whether_the_policy_is_applied_or_
 }
 
 #[test]
+fn the_enforcement_annotation_is_a_warning_that_it_is_not_heeded() {
+    let place = "metadata.annotations[crosswall.dev/enforcement]";
+    let ignored = (IssueCode::UnsupportedAnnotation, Level::Warning, place);
+    for (value, expect) in [
+        ("Enforce", vec![]),
+        ("Audit", vec![ignored]),
+        ("''", vec![ignored]),
+        ("", vec![ignored]),
+        ("5", vec![ignored]),
+    ] {
+        let annotations = format!("{{crosswall.dev/enforcement: {value}}}");
+        let policy = annotated_policy(&annotations, "{podSelector: {}}");
+        assert_eq!(told(&policy.issues), expect, "{value}");
+        assert!(policy.object.is_some(), "{value}");
+        let yaml = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, annotations: {annotations}}}\n");
+        let namespace = only(read(&yaml));
+        assert_eq!(told(&namespace.issues), expect, "{value}");
+        assert!(namespace.object.is_some(), "{value}");
+    }
+}
+
+#[test]
 fn a_pod_is_read_whole() {
     let reading = pod("
 metadata:

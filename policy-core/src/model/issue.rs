@@ -44,6 +44,8 @@ pub enum IssueCode {
     MissingPodCidrs,
     /// The annotation `crosswall.dev/peer-scope` has a value that is not known.
     UnknownPeerScope,
+    /// The annotation `crosswall.dev/enforcement` asks for what this version does not do.
+    UnsupportedAnnotation,
     /// An object carries a cluster label that is not its cluster's.
     SpoofedClusterLabel,
     /// A CIDR has host bits; they are ignored.
