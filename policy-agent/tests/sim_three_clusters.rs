@@ -48,6 +48,26 @@ fn a_probe_comes_back_with_its_own_fields_verbatim() {
     assert!(first.contains(r#""verdict":"allow""#), "{first}");
 }
 
+/// The names of a result's fields, in order.
+fn names(line: &str) -> Vec<String> {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).expect("an object");
+    let mut names: Vec<String> = fields.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_answer_has_nothing_of_an_earlier_answer() {
+    let stale = r#""egress":null,"ingress":{"verdict":"x"},"verdict":"x","reason":"x","error":"x","verdict":"y""#;
+    let judged = format!(r#"{{{stale},"from":"cluster-a/ops/prom-0","to":"cluster-a/shop/web-1","protocol":"ICMP"}}"#);
+    let refused = format!(r#"{{{stale},"from":"cluster-a/ops/gone","to":"cluster-a/shop/web-1","protocol":"ICMP"}}"#);
+    let (out, _, _) = simulate(&format!("{judged}\n{refused}\n"));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(names(lines[0]), ["egress", "from", "ingress", "protocol", "reason", "to", "verdict"]);
+    assert_eq!(names(lines[1]), ["error", "from", "protocol", "to"]);
+    assert!(!out.contains(r#":"x""#) && !out.contains(r#":"y""#), "{out}");
+}
+
 #[test]
 fn a_wrong_expectation_is_exit_code_1() {
     let probe =
