@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::PodIndex;
-use crate::model::{ClusterConfig, ClusterId, Lifecycle};
+use crate::model::{ClusterConfig, ClusterId, Lifecycle, Pod};
 
 /// One pod's claim to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,13 @@ pub struct Claim {
     pub lifecycle: Lifecycle,
     /// When it was made.
     pub created_s: Option<i64>,
+}
+
+impl Claim {
+    /// The claim of a pod to any of its addresses.
+    pub fn new(number: PodIndex, pod: &Pod) -> Self {
+        Self { pod: number, cluster: pod.key.cluster.clone(), lifecycle: pod.lifecycle, created_s: pod.created_s }
+    }
 }
 
 /// All claims, by address.
@@ -43,19 +50,9 @@ impl Claims {
         }
     }
 
-    /// Whose the address is, as `local` sees it.
-    pub fn owner(&self, local: &ClusterId, address: IpAddr) -> Option<PodIndex> {
-        let claims = self.by_address.get(&address)?;
-        if let [claim] = claims.as_slice() {
-            return Some(claim.pod);
-        }
-        let cluster = if claims.iter().any(|claim| claim.cluster == *local) {
-            local
-        } else {
-            let first = &claims[0].cluster;
-            claims.iter().all(|claim| claim.cluster == *first).then_some(first)?
-        };
-        winner(claims.iter().filter(|claim| claim.cluster == *cluster))
+    /// The claims to an address.
+    pub fn of(&self, address: IpAddr) -> &[Claim] {
+        self.by_address.get(&address).map_or(&[], SmallVec::as_slice)
     }
 
     /// The addresses that several pods claim, with their claims, in order.
@@ -69,6 +66,20 @@ impl Claims {
         contested.sort_unstable_by_key(|(address, _)| *address);
         contested
     }
+}
+
+/// Who of these claimants has the address, as `local` sees it.
+pub fn owner(local: &ClusterId, claims: &[Claim]) -> Option<PodIndex> {
+    if let [claim] = claims {
+        return Some(claim.pod);
+    }
+    let cluster = if claims.iter().any(|claim| claim.cluster == *local) {
+        local
+    } else {
+        let first = &claims.first()?.cluster;
+        claims.iter().all(|claim| claim.cluster == *first).then_some(first)?
+    };
+    winner(claims.iter().filter(|claim| claim.cluster == *cluster))
 }
 
 /// Of several pods of one cluster: those that are not terminating contend, else all; the one that was made later than

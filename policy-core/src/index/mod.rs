@@ -219,7 +219,23 @@ impl ClusterIndex {
 
     /// The pod whose an address is, if it is anybody's.
     pub fn owner(&self, address: IpAddr) -> Option<&PodEntry> {
-        self.entry(self.claims.owner(&self.config.local, address)?)
+        self.entry(claims::owner(&self.config.local, self.claims.of(address))?)
+    }
+
+    /// The pod that somebody means who names an address: its owner, or, where every pod that has it has it against the
+    /// podCIDRs, the one that would own it without them. No selector finds that one by the address.
+    pub fn named_by(&self, address: IpAddr) -> Option<&PodEntry> {
+        if !self.claims.of(address).is_empty() {
+            return self.owner(address);
+        }
+        let refused = self.outside.iter().filter(|(outside, _)| *outside == address);
+        let claims: Vec<Claim> = refused
+            .filter_map(|(_, key)| {
+                let number = *self.pod_numbers.get(key)?;
+                Some(Claim::new(number, &self.entry(number)?.pod))
+            })
+            .collect();
+        self.entry(claims::owner(&self.config.local, &claims)?)
     }
 
     /// The addresses that several pods claim.
@@ -298,13 +314,7 @@ impl ClusterIndex {
                 self.outside.insert((address, pod.key.clone()));
                 continue;
             }
-            let claim = Claim {
-                pod: number,
-                cluster: pod.key.cluster.clone(),
-                lifecycle: pod.lifecycle,
-                created_s: pod.created_s,
-            };
-            self.claims.add(address, claim);
+            self.claims.add(address, Claim::new(number, pod));
             if !change.addresses.contains(&address) {
                 change.addresses.push(address);
             }
