@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use policy_core::model::{
     Allowance, ContainerPort, IpBlock, Labels, Level, Lifecycle, Operator, Peer, Port, PortSelection, Protocol,
-    Requirement, Rule, Scope, ScopeAnnotation, Selector,
+    Requirement, Rule, Scope, ScopeAnnotation, Selector, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -496,7 +496,7 @@ status:
         node: Some("n1".into()),
         host_network: false,
         lifecycle: Lifecycle::Live,
-        created_s: Some(1_709_210_096),
+        created: Some(Timestamp { s: 1_709_210_096, ns: 0 }),
     };
     assert_eq!(
         reading,
@@ -518,7 +518,7 @@ fn a_pod_needs_little_more_than_a_name() {
             node: None,
             host_network: false,
             lifecycle: Lifecycle::Live,
-            created_s: None,
+            created: None,
         };
         let reading = pod(&format!("metadata: {rest}\n"));
         assert_eq!((reading.object, reading.issues), (Some(Object::Pod(expect)), vec![]), "{rest}");

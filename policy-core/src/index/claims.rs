@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::PodIndex;
-use crate::model::{ClusterConfig, ClusterId, Lifecycle, Pod};
+use crate::model::{ClusterConfig, ClusterId, Lifecycle, Pod, Timestamp};
 
 /// One pod's claim to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +18,13 @@ pub struct Claim {
     /// Where it stands in its life.
     pub lifecycle: Lifecycle,
     /// When it was made.
-    pub created_s: Option<i64>,
+    pub created: Option<Timestamp>,
 }
 
 impl Claim {
     /// The claim of a pod to any of its addresses.
     pub fn new(number: PodIndex, pod: &Pod) -> Self {
-        Self { pod: number, cluster: pod.key.cluster.clone(), lifecycle: pod.lifecycle, created_s: pod.created_s }
+        Self { pod: number, cluster: pod.key.cluster.clone(), lifecycle: pod.lifecycle, created: pod.created }
     }
 }
 
@@ -88,7 +88,8 @@ fn winner<'a>(claims: impl Iterator<Item = &'a Claim>) -> Option<PodIndex> {
     let claims: SmallVec<[&Claim; 4]> = claims.collect();
     let staying = claims.iter().any(|claim| claim.lifecycle == Lifecycle::Live);
     let contends = |claim: &&&Claim| !staying || claim.lifecycle == Lifecycle::Live;
-    let later = |one: &Claim, other: &Claim| matches!((one.created_s, other.created_s), (Some(one), Some(other)) if one > other);
+    let later =
+        |one: &Claim, other: &Claim| matches!((one.created, other.created), (Some(one), Some(other)) if one > other);
     let beats_all =
         |claim: &&&Claim| claims.iter().filter(contends).all(|other| other.pod == claim.pod || later(claim, other));
     claims.iter().filter(contends).find(beats_all).map(|claim| claim.pod)
