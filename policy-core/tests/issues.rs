@@ -4,7 +4,7 @@ use policy_core::compile::{Compiler, Subjects};
 use policy_core::issues;
 use policy_core::model::{Issue, IssueCode};
 use policy_core::testing::build::ClusterSetBuilder;
-use policy_core::testing::{abc, namespace, policy};
+use policy_core::testing::{abc, namespace, pod, policy};
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
     let mut compiler = Compiler::new(set.config(), Subjects::All);
@@ -31,4 +31,18 @@ fn an_unknown_scope_of_a_namespace_is_an_issue_of_the_policies_that_inherit_it()
         .with(policy("a/db/other").no_ingress())
         .with(policy("b/shop/remote").no_ingress());
     says(&set, &[(IssueCode::UnknownPeerScope, "a/NetworkPolicy/shop/heir", place)]);
+}
+
+#[test]
+fn an_address_is_contested_as_long_as_two_claim_it() {
+    let (one, two, three) =
+        (|| pod("b/db/pg-1").ip("10.2.0.5"), || pod("b/db/pg-2").ip("10.2.0.5"), || pod("c/db/pg").ip("10.2.0.5"));
+    let set = abc().member("c", "10.2.0.0/16").with(one()).with(two());
+    let count = |set: &ClusterSetBuilder| found(set).iter().filter(|it| it.code == IssueCode::DuplicateAddress).count();
+    assert_eq!(count(&set), 2);
+    assert_eq!(count(&set.clone().with(three())), 3);
+    assert_eq!(count(&set.clone().with(three()).with(one().deleted())), 2);
+    assert_eq!(count(&set.clone().with(one().deleted())), 0);
+    assert_eq!(count(&set.clone().with(one().finished())), 0);
+    assert_eq!(count(&set.with(one().deleted()).with(one())), 2);
 }

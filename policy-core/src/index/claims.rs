@@ -1,5 +1,6 @@
 //! Whose an address is when several pods claim it (SEMANTICS §9).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hashbrown::HashMap;
@@ -32,18 +33,27 @@ impl Claim {
 #[derive(Debug, Default)]
 pub struct Claims {
     by_address: HashMap<IpAddr, SmallVec<[Claim; 1]>>,
+    /// The addresses of several claims.
+    contested: BTreeSet<IpAddr>,
 }
 
 impl Claims {
     /// Adds a claim.
     pub fn add(&mut self, address: IpAddr, claim: Claim) {
-        self.by_address.entry(address).or_default().push(claim);
+        let claims = self.by_address.entry(address).or_default();
+        claims.push(claim);
+        if claims.len() > 1 {
+            self.contested.insert(address);
+        }
     }
 
     /// Takes a pod's claim back.
     pub fn remove(&mut self, address: IpAddr, pod: PodIndex) {
         if let Some(claims) = self.by_address.get_mut(&address) {
             claims.retain(|claim| claim.pod != pod);
+            if claims.len() < 2 {
+                self.contested.remove(&address);
+            }
             if claims.is_empty() {
                 self.by_address.remove(&address);
             }
@@ -56,15 +66,8 @@ impl Claims {
     }
 
     /// The addresses that several pods claim, with their claims, in order.
-    pub fn contested(&self) -> Vec<(IpAddr, &[Claim])> {
-        let mut contested: Vec<_> = self
-            .by_address
-            .iter()
-            .filter(|(_, claims)| claims.len() > 1)
-            .map(|(address, claims)| (*address, claims.as_slice()))
-            .collect();
-        contested.sort_unstable_by_key(|(address, _)| *address);
-        contested
+    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[Claim])> {
+        self.contested.iter().map(|address| (*address, self.of(*address)))
     }
 }
 

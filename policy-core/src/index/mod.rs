@@ -238,8 +238,8 @@ impl ClusterIndex {
         self.entry(claims::owner(&self.config.local, &claims)?)
     }
 
-    /// The addresses that several pods claim.
-    pub fn contested(&self) -> Vec<(IpAddr, &[Claim])> {
+    /// The addresses that several pods claim, with their claims, in order.
+    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[Claim])> {
         self.claims.contested()
     }
 
