@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use crate::compile::Compiler;
 use crate::index::Claim;
 use crate::model::{
-    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, NamespaceKey, PodKey, ScopeAnnotation,
+    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, Namespace, NamespaceKey, Pod, PodKey,
+    ScopeAnnotation,
 };
 
 /// The issues of the objects that a compiler knows, in order.
@@ -101,16 +102,23 @@ fn inherited_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
 
 fn spoofed_labels(compiler: &Compiler, issues: &mut Vec<Issue>) {
     let index = compiler.index();
-    for namespace in index.namespaces() {
-        let object = format!("{}/Namespace/{}", namespace.key.cluster, namespace.key.name);
-        spoofed(&namespace.key.cluster, &namespace.labels, &object, issues);
+    for Namespace { key, labels, .. } in index.namespaces() {
+        spoofed(&key.cluster, labels, || format!("{}/Namespace/{}", key.cluster, key.name), issues);
     }
-    for entry in index.pods() {
-        spoofed(&entry.pod.key.cluster, &entry.pod.labels, &pod_object(&entry.pod.key), issues);
+    let mut spoofed_pod = |pod: &Pod| spoofed(&pod.key.cluster, &pod.labels, || pod_object(&pod.key), issues);
+    // The pods of a group carry the same labels.
+    for (_, group) in index.groups().filter(|(_, group)| names_another(&group.key.namespace.cluster, &group.key.labels))
+    {
+        group.pods.iter().filter_map(|number| index.entry(*number)).for_each(|entry| spoofed_pod(&entry.pod));
     }
+    index.pods().filter(|entry| entry.group.is_none()).for_each(|entry| spoofed_pod(&entry.pod));
 }
 
-fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<Issue>) {
+fn names_another(cluster: &ClusterId, labels: &Labels) -> bool {
+    [CLUSTER_KEY, CLUSTER_KEY_ALIAS].iter().filter_map(|key| labels.get(*key)).any(|value| **value != *cluster.as_str())
+}
+
+fn spoofed(cluster: &ClusterId, labels: &Labels, object: impl Fn() -> String, issues: &mut Vec<Issue>) {
     for key in [CLUSTER_KEY, CLUSTER_KEY_ALIAS] {
         if let Some(value) = labels.get(key)
             && **value != *cluster.as_str()
@@ -118,7 +126,7 @@ fn spoofed(cluster: &ClusterId, labels: &Labels, object: &str, issues: &mut Vec<
             issues.push(Issue {
                 code: IssueCode::SpoofedClusterLabel,
                 level: Level::Warning,
-                object: object.to_owned(),
+                object: object(),
                 field: format!("metadata.labels[{key}]"),
                 message: format!("says {value:?}, but the join record says {cluster}; the label is ignored"),
             });

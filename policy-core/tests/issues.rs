@@ -46,3 +46,26 @@ fn an_address_is_contested_as_long_as_two_claim_it() {
     assert_eq!(count(&set.clone().with(one().finished())), 0);
     assert_eq!(count(&set.with(one().deleted()).with(one())), 2);
 }
+
+#[test]
+fn a_label_of_another_cluster_is_a_warning_on_whatever_carries_it() {
+    let set = abc()
+        .with(namespace("b/shop").labels("cluster.clusterset.k8s.io=a"))
+        .with(namespace("b/db").labels("cluster.clusterset.k8s.io=b"))
+        .with(pod("b/db/live-1").labels("io.cilium.k8s.policy.cluster=c").ip("10.2.0.1"))
+        .with(pod("b/db/live-2").labels("io.cilium.k8s.policy.cluster=c").ip("10.2.0.2"))
+        .with(pod("b/db/true").labels("io.cilium.k8s.policy.cluster=b,cluster.clusterset.k8s.io=b").ip("10.2.0.3"))
+        .with(pod("a/db/none").labels("cluster.clusterset.k8s.io=b"))
+        .with(pod("a/db/finished").labels("cluster.clusterset.k8s.io=b").ip("10.1.0.1").finished());
+    let (key, alias) = ("metadata.labels[cluster.clusterset.k8s.io]", "metadata.labels[io.cilium.k8s.policy.cluster]");
+    says(
+        &set,
+        &[
+            (IssueCode::SpoofedClusterLabel, "a/Pod/db/finished", key),
+            (IssueCode::SpoofedClusterLabel, "a/Pod/db/none", key),
+            (IssueCode::SpoofedClusterLabel, "b/Namespace/shop", key),
+            (IssueCode::SpoofedClusterLabel, "b/Pod/db/live-1", alias),
+            (IssueCode::SpoofedClusterLabel, "b/Pod/db/live-2", alias),
+        ],
+    );
+}
