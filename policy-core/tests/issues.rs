@@ -2,9 +2,9 @@
 
 use policy_core::compile::{Compiler, Subjects};
 use policy_core::issues;
-use policy_core::model::{Issue, IssueCode};
-use policy_core::testing::build::ClusterSetBuilder;
-use policy_core::testing::{abc, namespace, pod, policy};
+use policy_core::model::{Issue, IssueCode, Level, Peer};
+use policy_core::testing::build::{ClusterSetBuilder, PolicyBuilder, RuleBuilder};
+use policy_core::testing::{abc, block, namespace, pod, pods, pods_in, policy, rule};
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
     let mut compiler = Compiler::new(set.config(), Subjects::All);
@@ -31,6 +31,50 @@ fn an_unknown_scope_of_a_namespace_is_an_issue_of_the_policies_that_inherit_it()
         .with(policy("a/db/other").no_ingress())
         .with(policy("b/shop/remote").no_ingress());
     says(&set, &[(IssueCode::UnknownPeerScope, "a/NetworkPolicy/shop/heir", place)]);
+}
+
+/// Namespaces `shop` and `db` (team=front, team=back) in each cluster, and in each cluster shop/web (app=web) and db/pg
+/// (app=pg).
+fn town() -> ClusterSetBuilder {
+    let mut set = abc();
+    for (cluster, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        set = set
+            .with(namespace(&format!("{cluster}/shop")).labels("team=front"))
+            .with(namespace(&format!("{cluster}/db")).labels("team=back"))
+            .with(pod(&format!("{cluster}/shop/web")).labels("app=web").ip(&format!("10.{number}.0.1")))
+            .with(pod(&format!("{cluster}/db/pg")).labels("app=pg").ip(&format!("10.{number}.0.3")));
+    }
+    set
+}
+
+/// A policy of a/shop whose ingress admits these peers, annotated so that its scope is no question.
+fn admitting(peers: impl IntoIterator<Item = Peer>) -> PolicyBuilder {
+    let rule = peers.into_iter().fold(rule(), RuleBuilder::peer);
+    policy("a/shop/np").annotated("Local").ingress([rule])
+}
+
+#[test]
+fn an_id_of_no_member_is_a_warning_where_a_peer_names_it() {
+    let cluster = "cluster.clusterset.k8s.io";
+    let set = town().with(admitting([
+        pods_in(&format!("{cluster} in (b, zz)"), "app=web"),
+        pods_in(&format!("{cluster}=b"), "io.cilium.k8s.policy.cluster notin (yy, c)"),
+        pods_in(&format!("{cluster}, !io.cilium.k8s.policy.cluster, team=zz"), ""),
+        block("10.0.0.0/8", ""),
+        pods(&format!("{cluster}=")),
+    ]));
+    let np = "a/NetworkPolicy/shop/np";
+    says(
+        &set,
+        &[
+            (IssueCode::UnknownClusterId, np, "spec.ingress[0].from[0].namespaceSelector"),
+            (IssueCode::UnknownClusterId, np, "spec.ingress[0].from[1].podSelector"),
+            (IssueCode::UnknownClusterId, np, "spec.ingress[0].from[4].podSelector"),
+        ],
+    );
+    let messages: Vec<_> = found(&set).into_iter().map(|issue| issue.message).collect();
+    assert!(messages[0].contains(r#""zz": it matches nobody"#) && messages[1].contains(r#""yy": it excludes nobody"#));
+    assert!(found(&set).iter().all(|issue| issue.level == Level::Warning));
 }
 
 #[test]

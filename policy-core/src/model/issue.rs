@@ -52,6 +52,8 @@ pub enum IssueCode {
     MaskedHostBits,
     /// A pod declares one port name twice for one protocol; the first counts.
     RepeatedPortName,
+    /// A peer names a cluster that is no member.
+    UnknownClusterId,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
     /// A pod of this node has no interface that could be found.

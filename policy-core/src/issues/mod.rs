@@ -1,5 +1,7 @@
 //! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
 
+mod peers;
+
 use std::net::IpAddr;
 
 use crate::compile::Compiler;
@@ -16,6 +18,7 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     addresses_outside(compiler, &mut issues);
     inherited_scopes(compiler, &mut issues);
     spoofed_labels(compiler, &mut issues);
+    peers::unknown_clusters(compiler, &mut issues);
     issues.sort();
     issues
 }
