@@ -4,7 +4,7 @@ use policy_core::compile::{Compiler, Subjects};
 use policy_core::issues;
 use policy_core::model::{Issue, IssueCode, Level, Peer};
 use policy_core::testing::build::{ClusterSetBuilder, PolicyBuilder, RuleBuilder};
-use policy_core::testing::{abc, block, namespace, pod, pods, pods_in, policy, rule};
+use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule};
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
     let mut compiler = Compiler::new(set.config(), Subjects::All);
@@ -75,6 +75,25 @@ fn an_id_of_no_member_is_a_warning_where_a_peer_names_it() {
     let messages: Vec<_> = found(&set).into_iter().map(|issue| issue.message).collect();
     assert!(messages[0].contains(r#""zz": it matches nobody"#) && messages[1].contains(r#""yy": it excludes nobody"#));
     assert!(found(&set).iter().all(|issue| issue.level == Level::Warning));
+}
+
+#[test]
+fn selectors_of_namespaces_and_of_pods_in_two_items_are_a_warning() {
+    let split = (IssueCode::SplitPeer, "a/NetworkPolicy/shop/np", "spec.ingress[0].from[1]");
+    says(&town().with(admitting([namespaces("team=back"), pods("app=pg")])), &[split]);
+    says(
+        &town().with(admitting([pods("app=pg"), namespaces("team=back")])),
+        &[(split.0, split.1, "spec.ingress[0].from[0]")],
+    );
+    // The pods of those namespaces that have any labels are all of them: nothing else can have been meant.
+    says(&town().with(admitting([namespaces("team=back"), pods("")])), &[]);
+    says(&town().with(admitting([pods_in("team=back", "app=pg"), pods("app=pg")])), &[]);
+    says(&town().with(admitting([pods_in("team=back", "app=pg"), namespaces("team=back")])), &[]);
+    let two_rules = policy("a/shop/np")
+        .annotated("Local")
+        .ingress([rule().peer(namespaces("team=back")), rule().peer(pods("app=pg"))])
+        .egress([rule().peer(pods("app=pg")).peer(pods("app=web")).peer(namespaces("")).peer(namespaces("team=back"))]);
+    says(&town().with(two_rules), &[(split.0, split.1, "spec.egress[0].to[0]")]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     inherited_scopes(compiler, &mut issues);
     spoofed_labels(compiler, &mut issues);
     peers::unknown_clusters(compiler, &mut issues);
+    peers::split_peers(compiler, &mut issues);
     issues.sort();
     issues
 }

@@ -1,4 +1,4 @@
-//! Peers that hardly mean what they say.
+//! Peers that hardly mean what they say: they name clusters that do not exist, or are one peer written as two.
 
 use crate::compile::Compiler;
 use crate::model::{
@@ -83,4 +83,23 @@ fn strangers<'a>(
         values.iter().map(move |value| (&**value, outcome))
     });
     asked.filter(|(id, _)| !members.iter().any(|member| member.id.as_str() == *id))
+}
+
+/// Lists in which a `namespaceSelector` and a `podSelector` stand as two peers.
+pub fn split_peers(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for place in compiler.policies().flat_map(rules) {
+        let find = |wanted: fn(&Peer) -> bool| place.peers().iter().position(wanted);
+        let namespaces = find(|peer| matches!(peer, Peer::Pods { namespaces: Some(_), pods: None }));
+        // Every pod of other namespaces is what their selector means alone, so `{}` was not to be a part of it.
+        let pods = find(
+            |peer| matches!(peer, Peer::Pods { namespaces: None, pods: Some(pods) } if *pods != Selector::default()),
+        );
+        if let (Some(namespaces), Some(pods)) = (namespaces, pods) {
+            let (namespaces, pods) = (place.peer_path(namespaces), place.peer_path(pods));
+            let message = format!(
+                "these pods of the policy's own namespace, and beside them every pod of the namespaces of {namespaces}; if these pods of those namespaces are meant, write both selectors in one item"
+            );
+            issues.push(place.warning(IssueCode::SplitPeer, pods, message));
+        }
+    }
 }

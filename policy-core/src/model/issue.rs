@@ -54,6 +54,8 @@ pub enum IssueCode {
     RepeatedPortName,
     /// A peer names a cluster that is no member.
     UnknownClusterId,
+    /// A list of peers has a `namespaceSelector` and a `podSelector` as two items.
+    SplitPeer,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
     /// A pod of this node has no interface that could be found.
