@@ -29,13 +29,21 @@ fn simulate(lines: &str) -> (String, String, Summary) {
     (text(out), text(complaints), summary)
 }
 
+/// Code, object and field of each issue in the last line of an output.
+fn issues(out: &str) -> Vec<String> {
+    let last: serde_json::Value = serde_json::from_str(out.lines().last().expect("a last line")).expect("JSON");
+    let text = |issue: &serde_json::Value, name| issue[name].as_str().expect("a string").to_owned();
+    let place = |issue| ["code", "object", "field"].map(|name| text(issue, name)).join(" ");
+    last["issues"].as_array().expect("a list").iter().map(place).collect()
+}
+
 #[test]
 fn every_probe_of_the_example_comes_out_as_expected() {
     let lines = std::fs::read_to_string(example().join("probes.jsonl")).expect("the probes");
     let (out, complaints, summary) = simulate(&lines);
     assert_eq!((summary, complaints.as_str()), (Summary::default(), ""));
     assert_eq!(out.lines().count(), lines.lines().count() + 1);
-    assert_eq!(out.lines().last(), Some(r#"{"issues":[]}"#));
+    assert_eq!(issues(&out), ["peer_would_widen cluster-b/NetworkPolicy/shop/web spec.ingress[0].from[0]"]);
 }
 
 #[test]

@@ -1,10 +1,20 @@
 //! What is said of objects that contradict each other or hardly mean what they say, in worlds made by hand.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use policy_core::compile::{Compiler, Subjects};
 use policy_core::issues;
-use policy_core::model::{Issue, IssueCode, Level, Peer};
+use policy_core::model::{
+    Allowance, Connection, Direction, Issue, IssueCode, Level, NetworkPolicy, Peer, Pod, PolicyKey, Rule, Scope,
+    Selector, Transport,
+};
+use policy_core::oracle::Oracle;
 use policy_core::testing::build::{ClusterSetBuilder, PolicyBuilder, RuleBuilder};
-use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule};
+use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule, worlds};
+use policy_core::world::World;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
     let mut compiler = Compiler::new(set.config(), Subjects::All);
@@ -96,6 +106,87 @@ fn selectors_of_namespaces_and_of_pods_in_two_items_are_a_warning() {
     says(&town().with(two_rules), &[(split.0, split.1, "spec.egress[0].to[0]")]);
 }
 
+/// The clusters of whose pods a peer would match some under `ClusterSet`, as the warning about it has them.
+#[track_caller]
+fn widens(set: &ClusterSetBuilder, peer: Peer, clusters: &str) {
+    let set = set.clone().with(policy("a/shop/np").ingress([rule().peer(peer)]));
+    let found = found(&set);
+    let expected: Vec<String> = match clusters {
+        "" => vec![],
+        clusters => vec![format!("it would match pods of {clusters} too")],
+    };
+    let widening: Vec<_> = found.iter().filter(|issue| issue.code == IssueCode::PeerWouldWiden).collect();
+    assert_eq!(widening.len(), expected.len(), "{found:#?}\n{}", set.world());
+    for (issue, expected) in widening.iter().zip(expected) {
+        assert!(issue.message.contains(&expected), "{issue:#?}\n{}", set.world());
+        let place = (issue.level, issue.object.as_str(), issue.field.as_str());
+        assert_eq!(place, (Level::Warning, "a/NetworkPolicy/shop/np", "spec.ingress[0].from[0]"));
+    }
+}
+
+#[test]
+fn a_peer_that_matches_more_under_cluster_set_is_a_warning() {
+    let set = town()
+        .with(pod("b/shop/cache").labels("app=cache,tier=x").ip("10.2.0.9"))
+        .with(namespace("c/ops").labels("team=ops"))
+        .with(pod("c/ops/prom").labels("app=prom").ip("10.3.0.9"))
+        .with(pod("c/dark/x").labels("app=dark").ip("10.3.0.10"));
+    for (peer, clusters) in [
+        (pods(""), "b, c"),
+        (pods("app=web"), "b, c"),
+        (pods("app=cache"), "b"),
+        (pods("app in (pg, prom)"), ""),
+        (pods("tier"), "b"),
+        (pods("!tier, app!=web"), ""),
+        (pods("app notin (web), !x"), "b"),
+        (pods("nothing"), ""),
+        (namespaces(""), "b, c"),
+        (namespaces("team=back"), "b, c"),
+        (namespaces("team=ops"), "c"),
+        (namespaces("team notin (front, back)"), "c"),
+        (namespaces("kubernetes.io/metadata.name=ops"), "c"),
+        (namespaces("kubernetes.io/metadata.name in (ops, shop), team=front"), "b, c"),
+        (namespaces("kubernetes.io/metadata.name=dark"), ""),
+        (namespaces("team=none"), ""),
+        (pods_in("", "app=prom"), "c"),
+        (pods_in("", "app=dark"), ""),
+        (pods_in("team=back", "app=pg"), "b, c"),
+        (pods_in("team=back", "app=web"), ""),
+        (namespaces("team=back, cluster.clusterset.k8s.io=a"), ""),
+        (pods("io.cilium.k8s.policy.cluster"), ""),
+        (block("0.0.0.0/0", ""), ""),
+    ] {
+        widens(&set, peer, clusters);
+    }
+}
+
+#[test]
+fn a_scope_that_no_switch_of_the_default_changes_is_no_warning() {
+    let np = || policy("a/shop/np").ingress([rule().peer(pods(""))]);
+    let widening =
+        |set: &ClusterSetBuilder| found(set).iter().filter(|it| it.code == IssueCode::PeerWouldWiden).count();
+    assert_eq!(widening(&town().with(np())), 1);
+    for scope in ["Local", "ClusterSet", "else"] {
+        assert_eq!(widening(&town().with(np().annotated(scope))), 0, "{scope}");
+        let inherited = town().with(namespace("a/shop").annotated(scope)).with(np());
+        assert_eq!(widening(&inherited), 0, "{scope}");
+    }
+    assert_eq!(widening(&town().scope(Scope::ClusterSet).with(np())), 0);
+    assert_eq!(widening(&town().with(policy("b/shop/np").ingress([rule().peer(pods(""))]))), 0);
+}
+
+#[test]
+fn pods_that_no_selector_finds_widen_nothing() {
+    let set = abc().with(namespace("a/shop")).with(pod("a/shop/web").ip("10.1.0.1"));
+    widens(&set.clone().with(pod("b/shop/x").ip("10.2.0.1")), pods(""), "b");
+    widens(&set.clone().with(pod("b/shop/x").ip("172.16.0.1")), pods(""), "");
+    widens(&set.clone().with(pod("b/shop/x").ip("10.2.0.1").host_network()), pods(""), "");
+    widens(&set.clone().with(pod("b/shop/x").ip("10.2.0.1").finished()), pods(""), "");
+    let twice = set.with(pod("b/shop/x").ip("10.2.0.1")).with(pod("b/shop/y").ip("10.2.0.1"));
+    widens(&twice, pods(""), "");
+    widens(&twice.clone().with(pod("b/shop/z").ip("10.2.0.2")), pods(""), "b");
+}
+
 #[test]
 fn an_address_is_contested_as_long_as_two_claim_it() {
     let (one, two, three) =
@@ -131,4 +222,63 @@ fn a_label_of_another_cluster_is_a_warning_on_whatever_carries_it() {
             (IssueCode::SpoofedClusterLabel, "b/Pod/db/live-2", alias),
         ],
     );
+}
+
+/// A pod of a policy's namespace whose own addresses nobody else has.
+fn bystander(policy: &PolicyKey) -> Pod {
+    pod(&format!("{}/{}/bystander", policy.cluster, policy.namespace)).ip("10.1.255.254").ip("fd00:1::ffff").build()
+}
+
+/// Whether the rules of a policy with this one peer allow a connection from an address, by the oracle.
+fn admits(world: &World, policy: &NetworkPolicy, peer: &Peer, scope: Scope, source: IpAddr) -> bool {
+    let subject = bystander(&policy.key);
+    let rule = Rule::Allow(Allowance { peers: Some(vec![peer.clone()]), ports: None });
+    let alone =
+        NetworkPolicy { subject: Selector::default(), ingress: Some(vec![rule]), egress: None, ..policy.clone() };
+    let mut world = world.clone();
+    world.config.iter_mut().for_each(|config| config.default_scope = scope);
+    world.policies = [(alone.key.clone(), alone)].into();
+    let destination = subject.addresses.iter().copied().find(|address| address.is_ipv4() == source.is_ipv4());
+    world.pods.insert(subject.key.clone(), subject.clone());
+    let connection = Connection { source, destination: destination.expect("it has both"), transport: Transport::Icmp };
+    !Oracle::new(&world).judge(&subject.key, Direction::Ingress, &connection).allowed_by.is_empty()
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 500, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_peer_widens_when_the_oracle_admits_more_under_cluster_set(world in worlds()) {
+        let mut world = world;
+        world.namespaces.values_mut().for_each(|namespace| namespace.peer_scope = None);
+        world.policies.values_mut().for_each(|policy| policy.peer_scope = None);
+        let config = world.config.as_mut().expect("generated worlds are configured");
+        config.default_scope = Scope::Local;
+        let local = config.local.clone();
+        let mut compiler = Compiler::new(config.clone(), Subjects::All);
+        compiler.apply(&world.events());
+        let issues = issues::of(&compiler);
+        let widening = issues.iter().filter(|issue| issue.code == IssueCode::PeerWouldWiden);
+        let told: BTreeSet<_> = widening.map(|issue| (issue.object.clone(), issue.field.clone())).collect();
+
+        let mut expected = BTreeSet::new();
+        for policy in world.policies.values().filter(|policy| policy.key.cluster == local) {
+            for (direction, list) in [(Direction::Ingress, "from"), (Direction::Egress, "to")] {
+                for (item, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
+                    let Rule::Allow(Allowance { peers: Some(peers), .. }) = rule else { continue };
+                    for (at, peer) in peers.iter().enumerate() {
+                        let more = world.pods.values().flat_map(|pod| &pod.addresses).any(|address| {
+                            admits(&world, policy, peer, Scope::ClusterSet, *address)
+                                && !admits(&world, policy, peer, Scope::Local, *address)
+                        });
+                        if more {
+                            let field = format!("spec.{}[{item}].{list}[{at}]", direction.as_str());
+                            expected.insert((policy.key.to_string(), field));
+                        }
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(told, expected, "{}", world);
+    }
 }

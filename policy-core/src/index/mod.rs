@@ -199,6 +199,11 @@ impl ClusterIndex {
         self.groups_by_label.get(&(key.clone(), value.clone()))
     }
 
+    /// The groups by each label that pods carry.
+    pub fn groups_by_label(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+        self.groups_by_label.iter().map(|((key, _), groups)| (&**key, groups))
+    }
+
     /// What selectors see of a group.
     pub fn view<'a>(&'a self, key: &'a GroupKey) -> View<'a> {
         self.view_of(&key.namespace, &key.labels)

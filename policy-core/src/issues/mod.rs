@@ -1,6 +1,8 @@
 //! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
 
+mod groups;
 mod peers;
+mod reach;
 
 use std::net::IpAddr;
 
@@ -20,6 +22,7 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     spoofed_labels(compiler, &mut issues);
     peers::unknown_clusters(compiler, &mut issues);
     peers::split_peers(compiler, &mut issues);
+    reach::would_widen(compiler, &mut issues);
     issues.sort();
     issues
 }

@@ -54,6 +54,8 @@ pub enum IssueCode {
     RepeatedPortName,
     /// A peer names a cluster that is no member.
     UnknownClusterId,
+    /// A peer that names no cluster ranges over the local cluster by default, and would match more under `ClusterSet`.
+    PeerWouldWiden,
     /// A list of peers has a `namespaceSelector` and a `podSelector` as two items.
     SplitPeer,
     /// A subject selector names a cluster, though subjects are always local.
