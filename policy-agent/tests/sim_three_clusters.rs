@@ -43,7 +43,11 @@ fn every_probe_of_the_example_comes_out_as_expected() {
     let (out, complaints, summary) = simulate(&lines);
     assert_eq!((summary, complaints.as_str()), (Summary::default(), ""));
     assert_eq!(out.lines().count(), lines.lines().count() + 1);
-    assert_eq!(issues(&out), ["peer_would_widen cluster-b/NetworkPolicy/shop/web spec.ingress[0].from[0]"]);
+    let expected = [
+        "peer_would_widen cluster-b/NetworkPolicy/shop/web spec.ingress[0].from[0]",
+        "dns_isolated cluster-c/NetworkPolicy/db/closed spec.egress",
+    ];
+    assert_eq!(issues(&out), expected);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use policy_core::model::{
 };
 use policy_core::oracle::Oracle;
 use policy_core::testing::build::{ClusterSetBuilder, PolicyBuilder, RuleBuilder};
-use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule, worlds};
+use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule, unreadable, worlds};
 use policy_core::world::World;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -185,6 +185,68 @@ fn pods_that_no_selector_finds_widen_nothing() {
     let twice = set.with(pod("b/shop/x").ip("10.2.0.1")).with(pod("b/shop/y").ip("10.2.0.1"));
     widens(&twice, pods(""), "");
     widens(&twice.clone().with(pod("b/shop/z").ip("10.2.0.2")), pods(""), "b");
+}
+
+/// The policies of a/shop of which it is said that they isolate DNS away.
+#[track_caller]
+fn without_dns(set: &ClusterSetBuilder, expected: &[&str]) {
+    let found = found(set);
+    let without = found.iter().filter(|issue| issue.code == IssueCode::DnsIsolated);
+    let places: Vec<_> = without.map(|it| (it.level, it.object.clone(), it.field.as_str())).collect();
+    let object = |name: &&str| (Level::Warning, format!("a/NetworkPolicy/shop/{name}"), "spec.egress");
+    assert_eq!(places, expected.iter().map(object).collect::<Vec<_>>(), "{}", set.world());
+}
+
+#[test]
+fn a_policy_that_isolates_dns_away_is_a_warning() {
+    let np = |rule: Rule| town().with(policy("a/shop/np").egress([rule]));
+    let ports = |ports: &str| np(rule().ports(ports).into());
+    without_dns(&town().with(policy("a/shop/np").no_egress()), &["np"]);
+    without_dns(&town().with(policy("a/shop/np").no_ingress()), &[]);
+    without_dns(&np(unreadable()), &["np"]);
+    without_dns(&np(rule().into()), &[]);
+    without_dns(&ports("TCP/443 SCTP UDP/54"), &["np"]);
+    without_dns(&ports("SCTP/53"), &["np"]);
+    without_dns(&ports("UDP/53"), &[]);
+    without_dns(&ports("TCP/53"), &[]);
+    without_dns(&ports("TCP/50-60"), &[]);
+    without_dns(&ports("UDP"), &[]);
+    without_dns(&np(rule().peer(pods("app=dns")).ports("UDP/53").into()), &[]);
+    let named = ports("UDP/dns");
+    without_dns(&named, &["np"]);
+    without_dns(&named.clone().with(pod("b/dns/core").protocol_port("TCP", "dns", 53).ip("10.2.0.9")), &["np"]);
+    without_dns(&named.clone().with(pod("b/dns/core").protocol_port("UDP", "dns", 5353).ip("10.2.0.9")), &["np"]);
+    without_dns(&named.with(pod("b/dns/core").protocol_port("UDP", "dns", 53).ip("10.2.0.9")), &[]);
+}
+
+#[test]
+fn policies_of_one_subject_are_judged_together() {
+    let set = town().with(pod("a/shop/cache").labels("app=cache").ip("10.1.0.2"));
+    let closed = || policy("a/shop/closed").no_egress();
+    let web = |ports: &str| policy("a/shop/web").select("app=web").egress([rule().ports(ports)]);
+    without_dns(&set.clone().with(closed()).with(web("TCP/443")), &["closed", "web"]);
+    without_dns(&set.clone().with(closed()).with(web("UDP/53")), &["closed"]);
+    without_dns(&set.clone().with(policy("a/shop/dns").egress([rule().ports("UDP/53")])).with(web("TCP/443")), &[]);
+    without_dns(
+        &set.clone().with(closed()).with(policy("a/shop/dns").select("app").egress([rule().ports("UDP/53")])),
+        &[],
+    );
+    without_dns(&set.clone().with(closed()).with(policy("a/db/dns").egress([rule().ports("UDP/53")])), &["closed"]);
+    without_dns(&set.clone().with(policy("a/shop/none").select("app=none").no_egress()), &[]);
+    let by_cluster = |id: &str| policy("a/shop/b").select(&format!("cluster.clusterset.k8s.io={id}")).no_egress();
+    without_dns(&set.clone().with(by_cluster("b")), &[]);
+    without_dns(&set.clone().with(by_cluster("a")), &["b"]);
+    without_dns(&set.with(policy("b/shop/np").no_egress()), &[]);
+}
+
+#[test]
+fn a_policy_whose_subject_is_unknown_isolates_and_serves_nobody() {
+    let set = abc().explicit().with(pod("a/shop/web").labels("app=web").ip("10.1.0.1"));
+    let dns = policy("a/shop/dns").select("cluster.clusterset.k8s.io=a").egress([rule().ports("UDP/53")]);
+    without_dns(&set.clone().with(dns.clone()), &["dns"]);
+    let labelled = namespace("a/shop").labels("cluster.clusterset.k8s.io=a");
+    without_dns(&set.clone().with(labelled).with(dns.clone()), &[]);
+    without_dns(&set.with(namespace("a/shop")).with(dns), &[]);
 }
 
 #[test]

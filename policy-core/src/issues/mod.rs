@@ -1,5 +1,6 @@
 //! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
 
+mod dns;
 mod groups;
 mod peers;
 mod reach;
@@ -23,6 +24,7 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     peers::unknown_clusters(compiler, &mut issues);
     peers::split_peers(compiler, &mut issues);
     reach::would_widen(compiler, &mut issues);
+    dns::isolated(compiler, &mut issues);
     issues.sort();
     issues
 }

@@ -58,6 +58,8 @@ pub enum IssueCode {
     PeerWouldWiden,
     /// A list of peers has a `namespaceSelector` and a `podSelector` as two items.
     SplitPeer,
+    /// A policy isolates the egress of pods for which nothing allows DNS.
+    DnsIsolated,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
     /// A pod of this node has no interface that could be found.
