@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use policy_agent::cluster_set::ClusterSet;
 use policy_agent::simulate::{Input, Output, Probes, Summary, run};
 use policy_agent::sources::files;
+use policy_core::model::{Event, Node, NodeKey};
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/three-clusters")
@@ -20,11 +21,20 @@ fn input() -> Input {
 
 /// Runs probes given as lines; returns what is printed, what is complained of, and the summary.
 fn simulate(lines: &str) -> (String, String, Summary) {
+    simulate_in(&input(), lines)
+}
+
+/// The same in another world than the example's.
+fn simulate_in(input: &Input, lines: &str) -> (String, String, Summary) {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), lines).expect("write the probes");
+    check(input, &Probes::File(file.path().to_owned()))
+}
+
+/// Runs probes and asks the oracle about each.
+fn check(input: &Input, probes: &Probes) -> (String, String, Summary) {
     let (mut out, mut complaints) = (Vec::new(), Vec::new());
-    let probes = Probes::File(file.path().to_owned());
-    let summary = run(&input(), &probes, Output::Json, true, &mut out, &mut complaints).expect("it runs");
+    let summary = run(input, probes, Output::Json, true, &mut out, &mut complaints).expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (text(out), text(complaints), summary)
 }
@@ -101,5 +111,83 @@ fn what_cannot_be_judged_says_why_and_is_exit_code_2() {
         let (out, _, summary) = simulate(probe);
         assert!(out.contains("\"error\":") && out.contains(why), "{probe}: {out}");
         assert_eq!(summary.exit_code(), 2, "{probe}");
+    }
+}
+
+/// The example with the Node of each cluster, which has an address of each family.
+fn input_with_nodes() -> Input {
+    let mut input = input();
+    for (member, number) in input.config.members.iter().zip(1..) {
+        let key = NodeKey { cluster: member.id.clone(), name: format!("{}-node-1", member.id).into() };
+        let addresses = [format!("192.168.0.{number}"), format!("fd00:99::{number}")];
+        let addresses = addresses.map(|address| address.parse().expect("an address")).to_vec();
+        input.events.push(Event::NodeApplied(Node { key, addresses }));
+    }
+    input
+}
+
+/// Probes between all pods, and between each pod and addresses that are no pod's: of nodes, in podCIDRs, of the world. All
+/// protocols over the ports that pods or policies name, their neighbours and both ends of the range, in both families.
+fn generated_probes(input: &Input) -> String {
+    const OTHERS: [&str; 9] = [
+        "192.168.0.1",
+        "192.168.0.2",
+        "fd00:99::3",
+        "10.1.255.1",
+        "fd00:2::ffff",
+        "203.0.113.7",
+        "203.0.113.128",
+        "8.8.8.8",
+        "2001:db8::1",
+    ];
+    const PORTS: [u16; 12] = [1, 52, 53, 5432, 7999, 8000, 8080, 9000, 9090, 9100, 9101, 65535];
+    let pod = |event: &Event| match event {
+        Event::PodApplied(pod) => Some(pod.key.to_string()),
+        _ => None,
+    };
+    let pods: Vec<String> = input.events.iter().filter_map(pod).collect();
+    let family = |address: &str| if address.contains(':') { "IPv6" } else { "IPv4" };
+    let mut ends = Vec::new();
+    for from in &pods {
+        for to in &pods {
+            ends.extend(["IPv4", "IPv6"].map(|family| (from.clone(), to.clone(), family)));
+        }
+        for other in OTHERS {
+            ends.push((from.clone(), other.to_owned(), family(other)));
+            ends.push((other.to_owned(), from.clone(), family(other)));
+        }
+    }
+    let mut lines = String::new();
+    for (from, to, family) in ends {
+        let mut line = |service: &str| {
+            lines += &format!(r#"{{"from":"{from}","to":"{to}","family":"{family}",{service}}}"#);
+            lines.push('\n');
+        };
+        line(r#""protocol":"ICMP""#);
+        for protocol in ["TCP", "UDP", "SCTP"] {
+            PORTS.iter().for_each(|port| line(&format!(r#""protocol":"{protocol}","port":{port}"#)));
+        }
+    }
+    lines
+}
+
+#[test]
+fn tables_and_oracle_agree_about_the_whole_matrix() {
+    let (out, complaints, summary) = check(&input(), &Probes::Matrix);
+    assert_eq!((summary, complaints.as_str()), (Summary::default(), ""));
+    assert_eq!(out.lines().count(), 12 * 12 + 1, "each of twelve pods declares one port");
+}
+
+#[test]
+fn tables_and_oracle_agree_about_generated_probes() {
+    let input = input_with_nodes();
+    let probes = generated_probes(&input);
+    let count = probes.lines().count();
+    assert!(count >= 1000, "{count}");
+    let (out, complaints, summary) = simulate_in(&input, &probes);
+    assert_eq!((summary, complaints.as_str()), (Summary::default(), ""));
+    assert_eq!(out.lines().count(), count + 1);
+    for part in [r#""verdict":"deny""#, r#""reason":"node""#, r#""reason":"self""#, r#""reason":"not_isolated""#] {
+        assert!(out.contains(part), "no probe comes to {part}");
     }
 }
