@@ -140,9 +140,9 @@ fn read(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<ClusterSet, U
     at.map(notes)?;
     constant(&at.member("kind"), "ClusterSet", notes)?;
     constant(&at.member("apiVersion"), "crosswall.dev/v1alpha1", notes)?;
-    let known = at.only(&["apiVersion", "kind", "metadata", "spec"], notes);
+    let known = at.only_names(&["apiVersion", "kind", "metadata", "spec"], notes);
     let metadata = at.get("metadata").map_or(Ok(()), |metadata| {
-        metadata.only(&["name", "namespace", "labels", "annotations", "creationTimestamp", "uid"], notes)
+        metadata.only_names(&["name", "namespace", "labels", "annotations", "creationTimestamp", "uid"], notes)
     });
     let spec = spec(&at.member("spec"), base, notes);
     known?;
@@ -152,7 +152,7 @@ fn read(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<ClusterSet, U
 
 fn spec(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<ClusterSet, Unread> {
     at.map(notes)?;
-    let known = at.only(&["local", "defaultPeerScope", "clusterLabels", "members"], notes);
+    let known = at.only_names(&["local", "defaultPeerScope", "clusterLabels", "members"], notes);
     let local = at.get("local").map(|place| cluster_id(&place, notes)).transpose();
     let default_scope = at.get("defaultPeerScope").map_or(Ok(Scope::default()), |place| {
         one_of(&place, &[("Local", Scope::Local), ("ClusterSet", Scope::ClusterSet)], notes)
@@ -199,7 +199,7 @@ fn members(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<Vec<Member
 fn member(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<MemberEntry, Unread> {
     const KNOWN: [&str; 6] = ["id", "source", "podCIDRs", "labels", "staleAfter", "trustedProperties"];
     at.map(notes)?;
-    let known = at.only(&KNOWN, notes);
+    let known = at.only_names(&KNOWN, notes);
     let id = cluster_id(&at.member("id"), notes);
     let name = id.as_ref().map_or("?", |id| id.as_str()).to_owned();
     let source = source(&at.member("source"), &name, base, notes);
@@ -220,26 +220,30 @@ fn member(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<MemberEntry
 }
 
 fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Result<Source, Unread> {
-    let kinds: Vec<&str> = at.map(notes)?.iter().filter(|(_, v)| !v.is_null()).map(|(kind, _)| kind.as_str()).collect();
-    match kinds.as_slice() {
+    const KINDS: [&str; 4] = ["directory", "kubeconfig", "clusterProfile", "etcd"];
+    at.map(notes)?;
+    let known = at.only_names(&KINDS, notes);
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| at.get(kind).is_some()).collect();
+    let source = match kinds.as_slice() {
         ["directory"] => {
             let directory = at.member("directory");
-            let known = directory.only(&["path"], notes);
+            let known = directory.only_names(&["path"], notes);
             let place = directory.member("path");
-            let path = place.string(notes)?;
-            known?;
-            if path.is_empty() {
-                return Err(notes.unreadable(&place, "must name a directory"));
-            }
-            Ok(Source::Directory(base.join(path)))
+            let path = place.string(notes).and_then(|path| match path {
+                "" => Err(notes.unreadable(&place, "must name a directory")),
+                path => Ok(Source::Directory(base.join(path))),
+            });
+            known.and(path)
         }
         [kind @ ("kubeconfig" | "clusterProfile" | "etcd")] => Err(notes.unreadable(
             &at.member(kind),
             format_args!("source {kind} of member {member} is not supported by this version; use directory"),
         )),
-        [unknown] => Err(notes.unreadable(&at.member(unknown), "is no kind of source; use directory")),
+        [] if known.is_err() => Err(Unread),
         kinds => Err(notes.unreadable(at, format_args!("member {member} needs one source, not {}", kinds.len()))),
-    }
+    };
+    known?;
+    source
 }
 
 fn labels(at: &At<'_>, notes: &mut Notes<'_>) -> Result<Labels, Unread> {
@@ -445,6 +449,17 @@ mod tests {
             ("spec.members[0].source", set("{members: [{id: a, podCIDRs: [10.0.0.0/8]}]}")),
             ("spec.members[0].source", set("{members: [{id: a, source: {}, podCIDRs: [10.0.0.0/8]}]}")),
             ("spec.members[0].source.dir", set("{members: [{id: a, source: {dir: x}}]}")),
+            ("spec.members[0].source.foo", set("{members: [{id: a, source: {directory: {path: a}, foo: 1}}]}")),
+            ("spec.members[0].source", set("{members: [{id: a, source: {directory: {path: a}, etcd: {x: y}}}]}")),
+            ("foo", member("id: a") + "foo:\n"),
+            ("metadata.foo", member("id: a").replace("{name: demo}", "{foo: null}")),
+            ("spec.foo", set(&format!("{{foo: null, members: [{{id: a, {directory}}}]}}"))),
+            ("spec.members[0].foo", member("id: a, foo: null")),
+            ("spec.members[0].source.foo", set("{members: [{id: a, source: {directory: {path: a}, foo: null}}]}")),
+            (
+                "spec.members[0].source.directory.foo",
+                set("{members: [{id: a, source: {directory: {path: a, foo: null}}}]}"),
+            ),
             ("spec.members[0].source.directory.path", set("{members: [{id: a, source: {directory: {}}}]}")),
             ("spec.members[0].source.directory.path", set("{members: [{id: a, source: {directory: {path: ''}}}]}")),
             ("spec.members[0].source.directory.x", set("{members: [{id: a, source: {directory: {path: a, x: 1}}}]}")),

@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod decide;
+pub mod driver;
 pub mod family;
 pub mod flow;
 pub mod packet;

@@ -3,6 +3,7 @@
 
 use aya::Pod;
 
+use crate::driver::Driver;
 use crate::table::{
     Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey, PortPlace,
     RuleEntry, RuleKey,
@@ -21,6 +22,7 @@ macro_rules! pod {
 
 pod!(
     Control,
+    Driver,
     Endpoint,
     EndpointCounters,
     Flow,

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
 use crate::model::{
     Allowance, ClusterConfig, Direction, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port,
-    PortSelection, Requirement, Rule, Scope, ScopeAnnotation, Selector, Text,
+    PortSelection, Requirement, Rule, Scope, ScopeAnnotation, Selector, Text, Timestamp,
 };
 
 pub(crate) fn config(config: &ClusterConfig) -> String {
@@ -28,7 +28,7 @@ pub(crate) fn node(node: &Node) -> String {
 }
 
 pub(crate) fn pod(pod: &Pod) -> String {
-    let Pod { key, uid, labels: own, addresses, ports, node, host_network, lifecycle, created_s } = pod;
+    let Pod { key, uid, labels: own, addresses, ports, node, host_network, lifecycle, created } = pod;
     let mut line = format!("pod {key} uid={uid} {} [{}]", labels(own), list(addresses, " "));
     for port in ports {
         let name = port.name.as_deref().unwrap_or("-");
@@ -41,8 +41,8 @@ pub(crate) fn pod(pod: &Pod) -> String {
         line.push_str(" host-network");
     }
     let _ = write!(line, " {lifecycle:?}");
-    if let Some(created) = created_s {
-        let _ = write!(line, " created={created}");
+    if let Some(Timestamp { s, ns }) = created {
+        let _ = write!(line, " created={s}.{ns:09}");
     }
     line
 }

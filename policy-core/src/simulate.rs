@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use policy_common::reason::Reason;
 
 use crate::compile::Subjects;
-use crate::index::admissible;
 use crate::judge::{End, Origin};
 use crate::model::{
     ClusterConfig, ClusterId, Connection, Direction, Event, Lifecycle, Node as ClusterNode, NodeKey, Pod, PodKey,
@@ -108,19 +107,11 @@ impl Simulation {
         self.members.get(&key.cluster)?.compiler().pod(key)
     }
 
-    /// The workload that an address means: of several claimants the one that the local cluster believes.
+    /// The workload that an address means: of several claimants the one that the local cluster believes. A claim against
+    /// the podCIDRs counts where there is no other: it names the pod, though no selector finds the pod by it.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Pod> {
         let node = self.members.get(&self.local)?;
-        let index = node.compiler().index();
-        if let Some(owner) = index.owner(address) {
-            return Some(&owner.pod);
-        }
-        let mut claimants =
-            index.pods().map(|entry| &entry.pod).filter(|pod| pod.is_workload() && pod.addresses.contains(&address));
-        // Contested addresses are nobody's; one that only its own cluster's ranges refuse still names its only pod.
-        let first = claimants.next()?;
-        let refused = !admissible(index.config(), &first.key.cluster, address);
-        (claimants.next().is_none() && refused).then_some(first)
+        node.compiler().index().named_by(address).map(|entry| &entry.pod)
     }
 
     /// Judges a new connection between two parties by its addresses, as packets are.

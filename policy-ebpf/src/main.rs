@@ -5,14 +5,15 @@
 
 mod maps;
 mod packet;
+mod runtime;
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use policy_common::decide::{self, Context, Verdict};
 
-use crate::{maps::Kernel, packet::Skb};
-
-/// "Go on with the next program": TCX_NEXT, and TC_ACT_UNSPEC under clsact.
-const TCX_NEXT: i32 = -1;
+use crate::{
+    maps::Kernel,
+    packet::{Skb, TCX_NEXT},
+};
 
 /// Ingress of an endpoint's host-side interface: packets that the endpoint sends.
 #[classifier]
@@ -37,13 +38,3 @@ fn hook(skb: &Skb) -> Context {
 fn act(verdict: Verdict) -> i32 {
     if verdict.allow { TCX_NEXT } else { TC_ACT_SHOT }
 }
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-// SAFETY: a plain string in the section from which loaders read the licence.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

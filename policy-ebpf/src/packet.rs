@@ -3,6 +3,9 @@
 use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, helpers::bpf_skb_load_bytes, programs::TcContext};
 use policy_common::packet::Packet;
 
+/// "Go on with the next program": TCX_NEXT, and TC_ACT_UNSPEC under clsact.
+pub const TCX_NEXT: i32 = -1;
+
 /// A socket buffer.
 pub struct Skb {
     skb: *mut __sk_buff,

@@ -7,6 +7,9 @@ use super::reader::{At, Notes, Unread};
 /// The annotation that sets the scope of unqualified peers.
 const PEER_SCOPE_KEY: &str = "crosswall.dev/peer-scope";
 
+/// The annotation that says whether a policy is enforced or only watched.
+const ENFORCEMENT_KEY: &str = "crosswall.dev/enforcement";
+
 /// Reads `metadata.name`, which an object must have.
 pub(super) fn name(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Text, Unread> {
     let metadata = object.member("metadata");
@@ -64,6 +67,34 @@ pub(super) fn peer_scope(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Optio
         None if value.is_null() => ScopeAnnotation::Unknown("".into()),
         None => ScopeAnnotation::Unknown(value.to_string().into()),
     }))
+}
+
+/// Notes a scope of the object's own that is not known.
+pub(super) fn note_unknown_scope(object: &At<'_>, scope: Option<&ScopeAnnotation>, notes: &mut Notes<'_>) {
+    let Some(ScopeAnnotation::Unknown(value)) = scope else { return };
+    let metadata = object.member("metadata");
+    let annotations = metadata.member("annotations");
+    notes.under(IssueCode::UnknownPeerScope, Level::Error, |notes| {
+        let message = format_args!(
+            "{value:?} is neither Local nor ClusterSet; unqualified peers of the policy range over its own cluster only"
+        );
+        // The annotation is read all the same.
+        let _noted = notes.unreadable(&annotations.member(PEER_SCOPE_KEY), message);
+    });
+}
+
+/// Warns of the annotation `crosswall.dev/enforcement`, which nobody heeds yet: `policies`, which it seems to speak of,
+/// are enforced. `Enforce` is what happens anyway.
+pub(super) fn note_enforcement(object: &At<'_>, policies: &str, notes: &mut Notes<'_>) {
+    let metadata = object.member("metadata");
+    let annotations = metadata.member("annotations");
+    let written = annotations.value().as_object().and_then(|annotations| annotations.get(ENFORCEMENT_KEY));
+    if written.is_none_or(|value| value == "Enforce") {
+        return;
+    }
+    let place = annotations.member(ENFORCEMENT_KEY);
+    let message = format_args!("this version does not heed it: {policies} enforced; remove it, or say Enforce");
+    notes.warn(IssueCode::UnsupportedAnnotation, &place, message);
 }
 
 /// Reads a field that the object stands without: what cannot be read is noted and counts as absent.

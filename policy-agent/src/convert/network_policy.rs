@@ -9,12 +9,14 @@ use super::{meta, rule, selector};
 /// cannot be read loses the policy.
 pub(super) fn read(key: &PolicyKey, object: &At<'_>, notes: &mut Notes<'_>) -> Result<NetworkPolicy, Unread> {
     let peer_scope = meta::peer_scope(object, notes);
+    meta::note_unknown_scope(object, peer_scope.as_ref().ok().and_then(Option::as_ref), notes);
+    meta::note_enforcement(object, "the policy is", notes);
     let spec = object.member("spec");
     if !spec.value().is_null() {
         spec.map(notes)?;
         warn_of_unknown_fields(&spec, notes);
     }
-    let subject = spec.get("podSelector").map_or(Ok(Selector::default()), |place| selector::read(&place, notes));
+    let subject = spec.get("podSelector").map_or(Ok(Selector::default()), |place| subject(&place, notes));
     let isolated = isolated(&spec, notes);
     let mut rules = |direction| {
         let listed = isolated.as_ref().is_ok_and(|isolated| isolated.contains(&direction));
@@ -29,6 +31,17 @@ pub(super) fn read(key: &PolicyKey, object: &At<'_>, notes: &mut Notes<'_>) -> R
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
     isolated?;
     Ok(NetworkPolicy { key: key.clone(), peer_scope: peer_scope?, subject: subject?, ingress, egress })
+}
+
+/// A subject is always local: a selector that names a cluster there is hardly what its author meant.
+fn subject(at: &At<'_>, notes: &mut Notes<'_>) -> Result<Selector, Unread> {
+    let selector = selector::read(at, notes)?;
+    if selector.names_cluster() {
+        let message = "names a cluster, but a policy isolates pods of its own cluster only: where it names another one it \
+                       selects nobody, and the pods stay open; name clusters in its peers";
+        notes.warn(IssueCode::SubjectNamesCluster, at, message);
+    }
+    Ok(selector)
 }
 
 fn warn_of_unknown_fields(spec: &At<'_>, notes: &mut Notes<'_>) {

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use policy_core::model::{ContainerPort, IssueCode, Lifecycle, Pod, PodKey, Protocol, Text};
+use policy_core::model::{ContainerPort, IssueCode, Lifecycle, Pod, PodKey, Protocol, Text, Timestamp};
 
 use super::cidr::parse_address;
 use super::label::check_port_name;
 use super::meta::{self, optional};
 use super::reader::{At, Notes, Unread, elements_of};
-use super::time::parse_seconds;
+use super::time;
 
 /// Reads a Pod. Only what decides whose it is must be readable: labels and whether it has a network of its own.
 pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Result<Pod, Unread> {
@@ -20,7 +20,7 @@ pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Resu
     let uid = optional(metadata.get("uid").as_ref(), notes, |at, notes| at.string(notes).map(Text::from));
     let node = optional(spec.get("nodeName").as_ref(), notes, |at, notes| at.string(notes).map(Text::from));
     let lifecycle = lifecycle(&metadata, &status, notes);
-    let created_s = optional(metadata.get("creationTimestamp").as_ref(), notes, timestamp);
+    let created = optional(metadata.get("creationTimestamp").as_ref(), notes, timestamp);
     let addresses = addresses(&status, notes);
     let ports = ports(&spec, notes);
     has_spec?;
@@ -33,7 +33,7 @@ pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Resu
         node: node.filter(|node| !node.is_empty()),
         host_network: host_network?,
         lifecycle,
-        created_s,
+        created,
     })
 }
 
@@ -55,9 +55,9 @@ fn lifecycle(metadata: &At<'_>, status: &At<'_>, notes: &mut Notes<'_>) -> Lifec
     }
 }
 
-fn timestamp(at: &At<'_>, notes: &mut Notes<'_>) -> Result<i64, Unread> {
+fn timestamp(at: &At<'_>, notes: &mut Notes<'_>) -> Result<Timestamp, Unread> {
     let text = at.string(notes)?;
-    parse_seconds(text)
+    time::parse(text)
         .ok_or_else(|| notes.unreadable(at, format_args!("{text:?} is no RFC 3339 timestamp, as 2024-01-31T12:00:00Z")))
 }
 

@@ -96,11 +96,21 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Notes every member that is not `known`; one of them makes this unreadable.
+    /// Notes every member with a value that is not `known`; one of them makes this unreadable.
     pub(crate) fn only(&self, known: &[&str], notes: &mut Notes<'_>) -> Result<(), Unread> {
+        self.refuse_others(known, |value| !value.is_null(), notes)
+    }
+
+    /// As [`At::only`], but a name that is not known is refused without a value too: in a file that people write for us
+    /// it is a typing error.
+    pub(crate) fn only_names(&self, known: &[&str], notes: &mut Notes<'_>) -> Result<(), Unread> {
+        self.refuse_others(known, |_| true, notes)
+    }
+
+    fn refuse_others(&self, known: &[&str], counts: fn(&Value) -> bool, notes: &mut Notes<'_>) -> Result<(), Unread> {
         let mut read = Ok(());
         for member in self.members(notes)? {
-            if !member.value.is_null() && !known.contains(&member.name()) {
+            if counts(member.value) && !known.contains(&member.name()) {
                 let known = known.join(", ");
                 read = Err(notes.unreadable(&member, format_args!("is no field that is known here ({known})")));
             }

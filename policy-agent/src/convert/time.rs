@@ -1,12 +1,14 @@
 //! Timestamps of RFC 3339, as Kubernetes writes them.
 
-/// The second since the epoch that `text` names; fractions are dropped.
-pub(super) fn parse_seconds(text: &str) -> Option<i64> {
+use policy_core::model::Timestamp;
+
+/// The moment that `text` names; of a fraction nine digits count.
+pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_once('T')?;
     let (clock, offset_s) = split_offset(rest)?;
-    let clock = match clock.split_once('.') {
-        Some((clock, fraction)) => number(fraction, fraction.len().max(1)).map(|_| clock)?,
-        None => clock,
+    let (clock, ns) = match clock.split_once('.') {
+        Some((clock, fraction)) => (clock, nanoseconds(fraction)?),
+        None => (clock, 0),
     };
     let [year, month, day] = fields(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = fields(clock, ':', [2, 2, 2])?;
@@ -16,7 +18,13 @@ pub(super) fn parse_seconds(text: &str) -> Option<i64> {
         && minute < 60
         && second < 60;
     let of_day = hour * 3600 + minute * 60 + second;
-    in_range.then(|| days_since_epoch(year, month, day) * 86_400 + of_day - offset_s)
+    in_range.then(|| Timestamp { s: days_since_epoch(year, month, day) * 86_400 + of_day - offset_s, ns })
+}
+
+fn nanoseconds(fraction: &str) -> Option<u32> {
+    let is_number = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
+    is_number.then(|| digits.fold(0, |sum, byte| sum * 10 + u32::from(byte - b'0')))
 }
 
 fn split_offset(text: &str) -> Option<(&str, i64)> {
@@ -39,13 +47,13 @@ fn fields<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Op
     parts.next().is_none().then_some(values)
 }
 
-/// Exactly `digits` digits, of which only the first eighteen count.
+/// Exactly `digits` digits.
 fn number(text: &str, digits: usize) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() != digits || !bytes.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(bytes.iter().take(18).fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0')))
+    Some(bytes.iter().fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0')))
 }
 
 fn is_leap(year: i64) -> bool {
@@ -75,23 +83,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_count_seconds_since_the_epoch() {
+    fn timestamps_count_from_the_epoch() {
         let table = [
-            ("1970-01-01T00:00:00Z", 0),
-            ("2024-02-29T12:34:56Z", 1_709_210_096),
-            ("2024-02-29T12:34:56.789123Z", 1_709_210_096),
-            ("2024-02-29T14:34:56+02:00", 1_709_210_096),
-            ("2024-02-29T07:04:56-05:30", 1_709_210_096),
-            ("1969-12-31T23:59:59Z", -1),
-            ("0000-03-01T00:00:00Z", -62_162_035_200),
+            ("1970-01-01T00:00:00Z", 0, 0),
+            ("2024-02-29T12:34:56Z", 1_709_210_096, 0),
+            ("2024-02-29T12:34:56.789123Z", 1_709_210_096, 789_123_000),
+            ("2024-02-29T12:34:56.000000001Z", 1_709_210_096, 1),
+            ("2024-02-29T12:34:56.99999999999999999999Z", 1_709_210_096, 999_999_999),
+            ("2024-02-29T14:34:56+02:00", 1_709_210_096, 0),
+            ("2024-02-29T07:04:56.5-05:30", 1_709_210_096, 500_000_000),
+            ("1969-12-31T23:59:59Z", -1, 0),
+            ("1969-12-31T23:59:59.25Z", -1, 250_000_000),
+            ("0000-03-01T00:00:00Z", -62_162_035_200, 0),
         ];
-        for (text, expect) in table {
-            assert_eq!(parse_seconds(text), Some(expect), "{text}");
+        for (text, s, ns) in table {
+            assert_eq!(parse(text), Some(Timestamp { s, ns }), "{text}");
         }
     }
 
     #[test]
-    fn other_strings_name_no_second() {
+    fn other_strings_name_no_moment() {
         let table = [
             "",
             "T",
@@ -108,12 +119,14 @@ mod tests {
             "2024-01-01 00:00:00Z",
             "24-01-01T00:00:00Z",
             "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00.5x5Z",
+            "2024-01-01T00:00:00.1234567890xZ",
             "2024-01-01T00:00:00+0200",
             "2024-01-01T00:00:00+25:00",
             "+024-01-01T00:00:00Z",
         ];
         for text in table {
-            assert_eq!(parse_seconds(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

@@ -23,11 +23,11 @@ pub fn probes(simulation: &Simulation) -> serde_json::Result<Vec<Fields>> {
                 to.ports.iter().map(|port| (port.protocol.as_str(), port.number)).collect();
             for (protocol, port) in ports {
                 let mut fields = Fields::default();
-                fields.set("from", &from.key.to_string())?;
-                fields.set("to", &to.key.to_string())?;
-                fields.set("protocol", &protocol)?;
-                fields.set("port", &port)?;
-                fields.set("family", &family)?;
+                fields.add("from", &from.key.to_string())?;
+                fields.add("to", &to.key.to_string())?;
+                fields.add("protocol", &protocol)?;
+                fields.add("port", &port)?;
+                fields.add("family", &family)?;
                 probes.push(fields);
             }
         }

@@ -143,7 +143,7 @@ pub fn run(
                 Judged { fields, outcome: Ok(outcome), expected }
             }
             (Err(error), _) | (_, Err(error)) => {
-                fields.set("error", &error.to_string())?;
+                verdict::refuse(&mut fields, &error)?;
                 Judged { fields, outcome: Err(error), expected: None }
             }
         };

@@ -15,14 +15,15 @@ use serde_json::value::RawValue;
 pub struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
-    /// Sets a field: where it stands already, else at the end.
-    pub fn set(&mut self, name: &str, value: &impl Serialize) -> serde_json::Result<()> {
-        let raw = serde_json::value::to_raw_value(value)?;
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = raw,
-            None => self.0.push((name.to_owned(), raw)),
-        }
+    /// Adds a field that is not there yet.
+    pub fn add(&mut self, name: &str, value: &impl Serialize) -> serde_json::Result<()> {
+        self.0.push((name.to_owned(), serde_json::value::to_raw_value(value)?));
         Ok(())
+    }
+
+    /// Takes these fields away, however often they are there.
+    pub fn remove(&mut self, names: &[&str]) {
+        self.0.retain(|(known, _)| !names.contains(&known.as_str()));
     }
 
     fn get<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Option<Result<T, serde_json::Error>> {

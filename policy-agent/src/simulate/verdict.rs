@@ -5,7 +5,7 @@ use policy_core::model::{Issue, PolicyKey};
 use policy_core::simulate::Outcome;
 use serde::Serialize;
 
-use super::probe::Fields;
+use super::probe::{Fields, ProbeError};
 
 /// `allow` or `deny`.
 pub fn word(allow: bool) -> &'static str {
@@ -44,12 +44,23 @@ impl From<&End> for EndVerdict {
     }
 }
 
-/// Adds an outcome to a probe's fields.
+/// The fields by which a probe is answered. Those that a probe brings along, as one that was an answer once does, are
+/// no part of the answer.
+const ANSWER: [&str; 5] = ["egress", "ingress", "verdict", "reason", "error"];
+
+/// Answers a probe with its outcome.
 pub fn answer(fields: &mut Fields, outcome: &Outcome) -> serde_json::Result<()> {
-    fields.set("egress", &outcome.egress.as_ref().map(EndVerdict::from))?;
-    fields.set("ingress", &outcome.ingress.as_ref().map(EndVerdict::from))?;
-    fields.set("verdict", &word(outcome.allow()))?;
-    fields.set("reason", &outcome.reason().as_str())
+    fields.remove(&ANSWER);
+    fields.add("egress", &outcome.egress.as_ref().map(EndVerdict::from))?;
+    fields.add("ingress", &outcome.ingress.as_ref().map(EndVerdict::from))?;
+    fields.add("verdict", &word(outcome.allow()))?;
+    fields.add("reason", &outcome.reason().as_str())
+}
+
+/// Answers a probe that cannot be judged.
+pub fn refuse(fields: &mut Fields, error: &ProbeError) -> serde_json::Result<()> {
+    fields.remove(&ANSWER);
+    fields.add("error", &error.to_string())
 }
 
 /// The last line of the output.

@@ -199,6 +199,11 @@ impl ClusterIndex {
         self.groups_by_label.get(&(key.clone(), value.clone()))
     }
 
+    /// The groups by each label that pods carry.
+    pub fn groups_by_label(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+        self.groups_by_label.iter().map(|((key, _), groups)| (&**key, groups))
+    }
+
     /// What selectors see of a group.
     pub fn view<'a>(&'a self, key: &'a GroupKey) -> View<'a> {
         self.view_of(&key.namespace, &key.labels)
@@ -219,11 +224,27 @@ impl ClusterIndex {
 
     /// The pod whose an address is, if it is anybody's.
     pub fn owner(&self, address: IpAddr) -> Option<&PodEntry> {
-        self.entry(self.claims.owner(&self.config.local, address)?)
+        self.entry(claims::owner(&self.config.local, self.claims.of(address))?)
     }
 
-    /// The addresses that several pods claim.
-    pub fn contested(&self) -> Vec<(IpAddr, &[Claim])> {
+    /// The pod that somebody means who names an address: its owner, or, where every pod that has it has it against the
+    /// podCIDRs, the one that would own it without them. No selector finds that one by the address.
+    pub fn named_by(&self, address: IpAddr) -> Option<&PodEntry> {
+        if !self.claims.of(address).is_empty() {
+            return self.owner(address);
+        }
+        let refused = self.outside.iter().filter(|(outside, _)| *outside == address);
+        let claims: Vec<Claim> = refused
+            .filter_map(|(_, key)| {
+                let number = *self.pod_numbers.get(key)?;
+                Some(Claim::new(number, &self.entry(number)?.pod))
+            })
+            .collect();
+        self.entry(claims::owner(&self.config.local, &claims)?)
+    }
+
+    /// The addresses that several pods claim, with their claims, in order.
+    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[Claim])> {
         self.claims.contested()
     }
 
@@ -298,13 +319,7 @@ impl ClusterIndex {
                 self.outside.insert((address, pod.key.clone()));
                 continue;
             }
-            let claim = Claim {
-                pod: number,
-                cluster: pod.key.cluster.clone(),
-                lifecycle: pod.lifecycle,
-                created_s: pod.created_s,
-            };
-            self.claims.add(address, claim);
+            self.claims.add(address, Claim::new(number, pod));
             if !change.addresses.contains(&address) {
                 change.addresses.push(address);
             }

@@ -21,6 +21,11 @@ impl NamedPorts {
         Self(Arc::new(named))
     }
 
+    /// All of them, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (&(Protocol, Text), u16)> {
+        self.0.iter().map(|(place, number)| (place, *number))
+    }
+
     /// The number behind a name.
     pub fn number(&self, protocol: Protocol, name: &Text) -> Option<u16> {
         self.0.get(&(protocol, name.clone())).copied()

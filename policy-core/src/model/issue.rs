@@ -46,12 +46,22 @@ pub enum IssueCode {
     MissingPodCidrs,
     /// The annotation `crosswall.dev/peer-scope` has a value that is not known.
     UnknownPeerScope,
+    /// The annotation `crosswall.dev/enforcement` asks for what this version does not do.
+    UnsupportedAnnotation,
     /// An object carries a cluster label that is not its cluster's.
     SpoofedClusterLabel,
     /// A CIDR has host bits; they are ignored.
     MaskedHostBits,
     /// A pod declares one port name twice for one protocol; the first counts.
     RepeatedPortName,
+    /// A peer names a cluster that is no member.
+    UnknownClusterId,
+    /// A peer that names no cluster ranges over the local cluster by default, and would match more under `ClusterSet`.
+    PeerWouldWiden,
+    /// A list of peers has a `namespaceSelector` and a `podSelector` as two items.
+    SplitPeer,
+    /// A policy isolates the egress of pods for which nothing allows DNS.
+    DnsIsolated,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
     /// The local cluster has not told all it has, so the kernel goes on enforcing what it held.

@@ -15,7 +15,9 @@ pub use issue::{Issue, IssueCode, Level};
 pub use labels::{
     CLUSTER_KEY, CLUSTER_KEY_ALIAS, Labels, METADATA_NAME_KEY, Operator, Requirement, Selector, is_cluster_key,
 };
-pub use pod::{ContainerPort, Lifecycle, Namespace, NamespaceKey, Node, NodeKey, Pod, PodKey, ScopeAnnotation};
+pub use pod::{
+    ContainerPort, Lifecycle, Namespace, NamespaceKey, Node, NodeKey, Pod, PodKey, ScopeAnnotation, Timestamp,
+};
 pub use policy::{
     Allowance, Direction, IpBlock, NetworkPolicy, Peer, PolicyKey, PolicyKind, Port, PortSelection, Protocol, Rule,
 };

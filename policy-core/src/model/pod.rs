@@ -40,6 +40,15 @@ pub enum Lifecycle {
     Finished,
 }
 
+/// A moment, by the clock of an API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Whole seconds since 1970-01-01T00:00:00Z, negative before.
+    pub s: i64,
+    /// Nanoseconds after that second, below 1,000,000,000.
+    pub ns: u32,
+}
+
 /// A port that a container declares.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerPort {
@@ -70,8 +79,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Where it stands in its life.
     pub lifecycle: Lifecycle,
-    /// When it was made, in seconds since the epoch.
-    pub created_s: Option<i64>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
 }
 
 /// Names one namespace of one cluster.

@@ -49,7 +49,7 @@ fn winner<'w>(claimants: &[&'w Pod]) -> Option<&'w Pod> {
 }
 
 fn is_later(one: &Pod, other: &Pod) -> bool {
-    match (one.created_s, other.created_s) {
+    match (one.created, other.created) {
         (Some(one), Some(other)) => one > other,
         _ => false,
     }

@@ -8,7 +8,7 @@ use super::parse;
 use crate::model::{
     Allowance, ClusterConfig, ClusterLabels, Connection, ContainerPort, Event, IpBlock, Labels, Lifecycle, Member,
     Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Peer, Pod, PodKey, PolicyKey, PolicyKind, Rule, Scope,
-    ScopeAnnotation, Selector,
+    ScopeAnnotation, Selector, Timestamp,
 };
 use crate::world::World;
 
@@ -102,7 +102,7 @@ pub fn pod(key: &str) -> PodBuilder {
         node: None,
         host_network: false,
         lifecycle: Lifecycle::Live,
-        created_s: None,
+        created: None,
     })
 }
 
@@ -165,9 +165,14 @@ impl PodBuilder {
         self
     }
 
-    /// When it was made.
-    pub fn created_s(mut self, seconds: i64) -> Self {
-        self.0.created_s = Some(seconds);
+    /// When it was made, on the second.
+    pub fn created_s(self, s: i64) -> Self {
+        self.created(s, 0)
+    }
+
+    /// When it was made, in seconds and nanoseconds.
+    pub fn created(mut self, s: i64, ns: u32) -> Self {
+        self.0.created = Some(Timestamp { s, ns });
         self
     }
 

@@ -13,7 +13,7 @@ use crate::model::{
     Allowance, CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterConfig, ClusterId, ClusterLabels, ContainerPort, Event, IpBlock,
     Labels, Lifecycle, METADATA_NAME_KEY, Member, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Operator,
     Peer, Pod, PodKey, PolicyKey, PolicyKind, Port, PortSelection, Protocol, Requirement, Rule, Scope, ScopeAnnotation,
-    Selector, Text,
+    Selector, Text, Timestamp,
 };
 use crate::world::World;
 
@@ -139,16 +139,21 @@ pub fn pod_labels() -> impl Strategy<Value = Labels> {
 pub fn pod_objects() -> impl Strategy<Value = Pod> {
     let identity = (clusters(), names(&NAMESPACES), names(&["p0", "p1", "p2", "p3"]), 0..3_u8);
     let place = (address_seeds(), weighted(0.8, names(&["n1", "n2"])), prop::bool::weighted(0.07));
-    let life = (lifecycles(), weighted(0.8, 0..3_i64));
+    let life = (lifecycles(), weighted(0.8, moments()));
     (identity, pod_labels(), place, container_ports(), life).prop_map(
-        |(((cluster, number), namespace, name, incarnation), labels, place, ports, (lifecycle, created_s))| {
+        |(((cluster, number), namespace, name, incarnation), labels, place, ports, (lifecycle, created))| {
             let (addresses, node, host_network) = place;
             let key = PodKey { cluster, namespace, name };
             let uid = format!("{key}#{incarnation}").into();
             let addresses = addresses.resolve(number);
-            Pod { key, uid, labels, addresses, ports, node, host_network, lifecycle, created_s }
+            Pod { key, uid, labels, addresses, ports, node, host_network, lifecycle, created }
         },
     )
+}
+
+/// Moments that are the same at times, at times within one second.
+fn moments() -> impl Strategy<Value = Timestamp> {
+    (0..2_i64, select(vec![0, 1, 999_999_999])).prop_map(|(s, ns)| Timestamp { s, ns })
 }
 
 /// Mostly live.

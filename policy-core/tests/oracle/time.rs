@@ -219,6 +219,14 @@ fn of_two_pods_of_a_cluster_the_one_made_later_wins() {
 }
 
 #[test]
+fn a_nanosecond_is_later() {
+    let set = shared_ranges().with(good("b/shop/x").created(1, 5)).with(bad("b/shop/y").created(1, 4));
+    admits(&set, SUBJECT, "TCP/80", &[TWICE], &[]);
+    let set = shared_ranges().with(good("b/shop/x").created(1, 999_999_999)).with(bad("b/shop/y").created(2, 0));
+    admits(&set, SUBJECT, "TCP/80", &[], &[TWICE]);
+}
+
+#[test]
 fn of_two_terminating_pods_of_a_cluster_the_one_made_later_wins() {
     let set = shared_ranges()
         .with(good("b/shop/x").terminating().created_s(2))

@@ -27,40 +27,40 @@ pub fn check_committed() -> Result<()> {
 }
 
 fn write(toolchain: &Toolchain) -> Result<ExitCode> {
-    let object = ebpf::build(toolchain, &workspace::ebpf_target(), ebpf::Lockfile::MayChange)?;
-    let path = workspace::ebpf_object();
-    let before = fs::read(&path).ok();
-    if before.as_deref() == Some(object.as_slice()) {
-        report::done(&format!("{} is up to date ({} bytes)", workspace::EBPF_OBJECT, object.len()));
-        return Ok(ExitCode::SUCCESS);
+    for (object, built) in ebpf::build(toolchain, &workspace::ebpf_target(), ebpf::Lockfile::MayChange)? {
+        let path = workspace::root().join(object.path);
+        if fs::read(&path).ok().as_deref() == Some(built.as_slice()) {
+            report::done(&format!("{} is up to date ({} bytes)", object.path, built.len()));
+            continue;
+        }
+        let folder = path.parent().context("the object has a directory")?;
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        fs::write(&path, &built).with_context(|| format!("write {}", path.display()))?;
+        report::done(&format!("wrote {} ({} bytes)", object.path, built.len()));
     }
-    let folder = path.parent().context("the object has a directory")?;
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
-    report::done(&format!("wrote {} ({} bytes)", workspace::EBPF_OBJECT, object.len()));
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(toolchain: &Toolchain) -> Result<ExitCode> {
     let target = tempfile::tempdir().context("make a temporary directory")?;
-    let built = ebpf::build(toolchain, target.path(), ebpf::Lockfile::Fixed)?;
-    let path = workspace::ebpf_object();
-    let committed =
-        fs::read(&path).with_context(|| format!("read {} (run `cargo xtask build-ebpf`)", path.display()))?;
-    let differences = ebpf::compare::differences(&committed, &built);
-    if differences.is_empty() {
-        report::done(&format!(
-            "{} is byte for byte what policy-ebpf builds ({} bytes)",
-            workspace::EBPF_OBJECT,
-            built.len()
-        ));
-        return Ok(ExitCode::SUCCESS);
+    let mut outdated = Vec::new();
+    for (object, built) in ebpf::build(toolchain, target.path(), ebpf::Lockfile::Fixed)? {
+        let path = workspace::root().join(object.path);
+        let committed =
+            fs::read(&path).with_context(|| format!("read {} (run `cargo xtask build-ebpf`)", path.display()))?;
+        let differences = ebpf::compare::differences(&committed, &built);
+        if differences.is_empty() {
+            let bytes = built.len();
+            report::done(&format!("{} is byte for byte what policy-ebpf builds ({bytes} bytes)", object.path));
+        } else {
+            differences.iter().for_each(|difference| report::detail(difference));
+            outdated.push(object.path);
+        }
     }
-    for difference in differences {
-        report::detail(&difference);
-    }
-    anyhow::bail!(
-        "{} is not what policy-ebpf builds: run `cargo xtask build-ebpf` and commit the result",
-        workspace::EBPF_OBJECT
-    )
+    anyhow::ensure!(
+        outdated.is_empty(),
+        "{}: not what policy-ebpf builds: run `cargo xtask build-ebpf` and commit the result",
+        outdated.join(", ")
+    );
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{process, report, setup::Toolchain, workspace};
+use crate::{
+    process, report,
+    setup::Toolchain,
+    workspace::{self, EbpfObject},
+};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -26,17 +30,20 @@ pub enum Lockfile {
     Fixed,
 }
 
-/// Builds the programs in the given target directory and gives the object without its DWARF.
-pub fn build(toolchain: &Toolchain, target: &Path, lockfile: Lockfile) -> Result<Vec<u8>> {
+/// Builds the programs in the given target directory and gives each object without its DWARF.
+pub fn build(toolchain: &Toolchain, target: &Path, lockfile: Lockfile) -> Result<Vec<(EbpfObject, Vec<u8>)>> {
     report::step("building the kernel programs (with core, 30–60 seconds from empty)");
     let mut cargo = cargo(toolchain, target, "build")?;
     if lockfile == Lockfile::Fixed {
         cargo.arg("--locked");
     }
     process::run(&mut cargo)?;
-    let linked = target.join(TARGET).join("release/policy-ebpf");
-    let object = fs::read(&linked).with_context(|| format!("read {}", linked.display()))?;
-    strip::debug_info(&object).with_context(|| format!("strip {}", linked.display()))
+    let stripped = |object: EbpfObject| {
+        let linked = target.join(TARGET).join("release").join(object.binary);
+        let bytes = fs::read(&linked).with_context(|| format!("read {}", linked.display()))?;
+        Ok((object, strip::debug_info(&bytes).with_context(|| format!("strip {}", linked.display()))?))
+    };
+    workspace::EBPF_OBJECTS.into_iter().map(stripped).collect()
 }
 
 /// Clippy, warnings denied.

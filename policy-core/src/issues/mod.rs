@@ -1,11 +1,16 @@
 //! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
 
+mod dns;
+mod groups;
+mod peers;
+mod reach;
+
 use std::net::IpAddr;
 
 use crate::compile::Compiler;
 use crate::index::Claim;
 use crate::model::{
-    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, PodKey, ScopeAnnotation,
+    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, Namespace, Pod, PodKey, ScopeAnnotation,
 };
 
 /// The issues of the objects that a compiler knows, in order.
@@ -13,9 +18,12 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     let mut issues = Vec::new();
     contested_addresses(compiler, &mut issues);
     addresses_outside(compiler, &mut issues);
-    unknown_scopes(compiler, &mut issues);
+    inherited_scopes(compiler, &mut issues);
     spoofed_labels(compiler, &mut issues);
-    subjects_by_cluster(compiler, &mut issues);
+    peers::unknown_clusters(compiler, &mut issues);
+    peers::split_peers(compiler, &mut issues);
+    reach::would_widen(compiler, &mut issues);
+    dns::isolated(compiler, &mut issues);
     issues.sort();
     issues
 }
@@ -89,24 +97,20 @@ fn why_outside(compiler: &Compiler, cluster: &ClusterId, address: IpAddr) -> Str
     }
 }
 
-fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for policy in compiler.policies() {
+/// Policies that inherit a scope which is not known; what a policy says itself is noted where it is read.
+fn inherited_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
+    for policy in compiler.policies().filter(|policy| policy.peer_scope.is_none()) {
         let key = &policy.key;
         let inherited =
             compiler.index().namespace(&key.namespace_key()).and_then(|namespace| namespace.peer_scope.as_ref());
-        let (annotation, place) = match (&policy.peer_scope, inherited) {
-            (Some(annotation), _) => (annotation, "its own annotation"),
-            (None, Some(annotation)) => (annotation, "its namespace's annotation"),
-            (None, None) => continue,
-        };
-        if let ScopeAnnotation::Unknown(value) = annotation {
+        if let Some(ScopeAnnotation::Unknown(value)) = inherited {
             issues.push(Issue {
                 code: IssueCode::UnknownPeerScope,
                 level: Level::Error,
                 object: key.to_string(),
                 field: "metadata.annotations[crosswall.dev/peer-scope]".to_owned(),
                 message: format!(
-                    "{place} says {value:?}, which is neither Local nor ClusterSet; its unqualified peers range over the local cluster only"
+                    "its namespace's annotation says {value:?}, which is neither Local nor ClusterSet; unqualified peers of the policy range over its own cluster only"
                 ),
             });
         }
@@ -115,13 +119,20 @@ fn unknown_scopes(compiler: &Compiler, issues: &mut Vec<Issue>) {
 
 fn spoofed_labels(compiler: &Compiler, issues: &mut Vec<Issue>) {
     let index = compiler.index();
-    for namespace in index.namespaces() {
-        let object = || format!("{}/Namespace/{}", namespace.key.cluster, namespace.key.name);
-        spoofed(&namespace.key.cluster, &namespace.labels, object, issues);
+    for Namespace { key, labels, .. } in index.namespaces() {
+        spoofed(&key.cluster, labels, || format!("{}/Namespace/{}", key.cluster, key.name), issues);
     }
-    for entry in index.pods() {
-        spoofed(&entry.pod.key.cluster, &entry.pod.labels, || pod_object(&entry.pod.key), issues);
+    let mut spoofed_pod = |pod: &Pod| spoofed(&pod.key.cluster, &pod.labels, || pod_object(&pod.key), issues);
+    // The pods of a group carry the same labels.
+    for (_, group) in index.groups().filter(|(_, group)| names_another(&group.key.namespace.cluster, &group.key.labels))
+    {
+        group.pods.iter().filter_map(|number| index.entry(*number)).for_each(|entry| spoofed_pod(&entry.pod));
     }
+    index.pods().filter(|entry| entry.group.is_none()).for_each(|entry| spoofed_pod(&entry.pod));
+}
+
+fn names_another(cluster: &ClusterId, labels: &Labels) -> bool {
+    [CLUSTER_KEY, CLUSTER_KEY_ALIAS].iter().filter_map(|key| labels.get(*key)).any(|value| **value != *cluster.as_str())
 }
 
 /// The object is named only where something is wrong with it: there are many.
@@ -136,25 +147,6 @@ fn spoofed(cluster: &ClusterId, labels: &Labels, object: impl Fn() -> String, is
                 object: object(),
                 field: format!("metadata.labels[{key}]"),
                 message: format!("says {value:?}, but the join record says {cluster}; the label is ignored"),
-            });
-        }
-    }
-}
-
-/// A subject is always local: a selector that names a cluster there is hardly what its author meant.
-fn subjects_by_cluster(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for policy in compiler.policies() {
-        let key = &policy.key;
-        if policy.subject.names_cluster() {
-            issues.push(Issue {
-                code: IssueCode::SubjectNamesCluster,
-                level: Level::Warning,
-                object: key.to_string(),
-                field: "spec.podSelector".to_owned(),
-                message: format!(
-                    "names a cluster, but a policy isolates pods of its own cluster ({}) only; name clusters in its peers",
-                    key.cluster
-                ),
             });
         }
     }

@@ -1,0 +1,177 @@
+//! Figures beside budgets: a table for people, JSON for scripts.
+
+use std::fmt;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use serde::{Serialize, Serializer};
+
+use crate::machine::Machine;
+
+/// What one benchmark measured.
+#[derive(Serialize)]
+pub struct Report {
+    bench: &'static str,
+    machine: Machine,
+    rows: Vec<Row>,
+}
+
+/// One case: figures of several rounds.
+#[derive(Clone, Serialize)]
+pub struct Row {
+    case: String,
+    unit: &'static str,
+    #[serde(flatten)]
+    figures: Figures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Budget>,
+}
+
+/// A median and its quartiles.
+#[derive(Clone, Copy, Serialize)]
+struct Figures {
+    median: f64,
+    q1: f64,
+    q3: f64,
+    runs: usize,
+}
+
+/// A case of the same run that others are compared with.
+#[derive(Clone, Serialize)]
+struct Baseline {
+    case: String,
+    median: f64,
+}
+
+/// What a case may cost, in its unit.
+#[derive(Clone, Copy)]
+pub enum Budget {
+    /// This much.
+    AtMost(f64),
+    /// It must reach this.
+    AtLeast(f64),
+}
+
+impl Budget {
+    fn value(self) -> f64 {
+        match self {
+            Self::AtMost(value) | Self::AtLeast(value) => value,
+        }
+    }
+
+    fn is_kept(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(most) => figure <= most,
+            Self::AtLeast(least) => figure >= least,
+        }
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+        }
+    }
+}
+
+impl Serialize for Budget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.value())
+    }
+}
+
+impl Row {
+    /// A case with the figures of its rounds.
+    pub fn new(case: impl Into<String>, unit: &'static str, samples: &[f64]) -> Self {
+        Self { case: case.into(), unit, figures: Figures::of(samples), baseline: None, budget: None }
+    }
+
+    /// With what it may cost.
+    pub fn budget(mut self, budget: impl Into<Option<Budget>>) -> Self {
+        self.budget = budget.into();
+        self
+    }
+
+    /// Beside another case of the same run.
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.baseline = Some(Baseline { case: other.case.clone(), median: other.figures.median });
+        self
+    }
+}
+
+impl Figures {
+    fn of(samples: &[f64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |quarters: f64| {
+            let place = quarters / 4.0 * (sorted.len().saturating_sub(1)) as f64;
+            let (below, above) = (sorted.get(place.floor() as usize), sorted.get(place.ceil() as usize));
+            match (below, above) {
+                (Some(below), Some(above)) => below + (above - below) * place.fract(),
+                _ => f64::NAN,
+            }
+        };
+        Self { median: at(2.0), q1: at(1.0), q3: at(3.0), runs: sorted.len() }
+    }
+}
+
+impl Report {
+    /// The rows of a benchmark on this machine.
+    pub fn new(bench: &'static str, rows: Vec<Row>) -> Self {
+        Self { bench, machine: Machine::this(), rows }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.bench, self.machine)?;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        let heads = ["case", "median", "quartiles", "unit", "rounds", "beside", "ratio", "budget", ""];
+        table.set_header(heads.map(|head| Cell::new(head).add_attribute(Attribute::Dim)));
+        for row in &self.rows {
+            table.add_row(row.cells());
+        }
+        for column in [1, 2, 4, 6, 7] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        write!(f, "{table}")
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<Cell> {
+        let Self { case, unit, figures, baseline, budget } = self;
+        let Figures { median, q1, q3, runs } = *figures;
+        let (beside, ratio) = match baseline {
+            Some(Baseline { case, median: other }) => (case.clone(), format!("{:.2}", median / other)),
+            None => Default::default(),
+        };
+        let (bound, kept) = match budget {
+            Some(budget) if budget.is_kept(median) => (budget.to_string(), Cell::new("✔").fg(Color::Green)),
+            Some(budget) => (budget.to_string(), Cell::new("✘").fg(Color::Red)),
+            None => (String::new(), Cell::new("")),
+        };
+        let mut cells: Vec<Cell> = [case.clone(), figure(median), format!("{}–{}", figure(q1), figure(q3))]
+            .into_iter()
+            .chain([(*unit).to_owned(), runs.to_string(), beside, ratio, bound])
+            .map(Cell::new)
+            .collect();
+        cells.push(kept);
+        cells
+    }
+}
+
+/// As many digits as mean something.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        medium if medium >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}
