@@ -8,6 +8,10 @@ pub trait Family: Copy + 'static {
     type Addr: Copy + Eq + Ord + core::hash::Hash + core::fmt::Debug + AsRef<[u8]> + 'static;
     /// The bits of an address.
     const BITS: u32;
+    /// The address that is none.
+    const UNSPECIFIED: Self::Addr;
+    /// Whether two addresses are one.
+    fn same(one: &Self::Addr, other: &Self::Addr) -> bool;
     /// An address as 32-bit words of native order.
     fn tag(address: &Self::Addr) -> u32;
     /// The address with all bits beyond `prefix_len` cleared.
@@ -25,6 +29,12 @@ pub struct V6;
 impl Family for V4 {
     type Addr = [u8; 4];
     const BITS: u32 = 32;
+    const UNSPECIFIED: [u8; 4] = [0; 4];
+
+    #[inline(always)]
+    fn same(one: &[u8; 4], other: &[u8; 4]) -> bool {
+        u32::from_ne_bytes(*one) == u32::from_ne_bytes(*other)
+    }
 
     #[inline(always)]
     fn tag(address: &[u8; 4]) -> u32 {
@@ -41,15 +51,24 @@ impl Family for V4 {
 impl Family for V6 {
     type Addr = [u8; 16];
     const BITS: u32 = 128;
+    const UNSPECIFIED: [u8; 16] = [0; 16];
+
+    // In halves: comparisons of 16 bytes at once make LLVM align stack slots so that its BPF backend cannot copy them.
+    #[inline(always)]
+    fn same(one: &[u8; 16], other: &[u8; 16]) -> bool {
+        let [a, b] = halves(one);
+        let [c, d] = halves(other);
+        a == c && b == d
+    }
 
     #[inline(always)]
     fn tag(address: &[u8; 16]) -> u32 {
-        let a = address;
+        let (words, _) = address.as_chunks::<4>();
         address_tag(&[
-            u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
-            u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
-            u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
-            u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
+            u32::from_ne_bytes(words[0]),
+            u32::from_ne_bytes(words[1]),
+            u32::from_ne_bytes(words[2]),
+            u32::from_ne_bytes(words[3]),
         ])
     }
 
@@ -65,6 +84,12 @@ impl Family for V6 {
         masked[8..].copy_from_slice(&(low & keep_low).to_be_bytes());
         masked
     }
+}
+
+#[inline(always)]
+fn halves(address: &[u8; 16]) -> [u64; 2] {
+    let (halves, _) = address.as_chunks::<8>();
+    [u64::from_ne_bytes(halves[0]), u64::from_ne_bytes(halves[1])]
 }
 
 /// Addresses of `F` as keys of tables.

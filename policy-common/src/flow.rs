@@ -92,12 +92,8 @@ impl FlowState {
     /// The state after a new judgement of a known connection, which allowed it.
     #[inline(always)]
     pub fn judged_again(&self, commit: u64, opener: Opener, judged_as: Direction) -> Self {
-        let kept = if self.commit == commit as u32 {
-            flow_flag::EGRESS_OK | flow_flag::INGRESS_OK | flow_flag::NODE | flow_flag::CLOSING
-        } else {
-            flow_flag::NODE | flow_flag::CLOSING
-        };
-        let flags = self.flags & kept | opener.flag() | ok_flag(judged_as);
+        let outdated = if self.commit == commit as u32 { 0 } else { flow_flag::EGRESS_OK | flow_flag::INGRESS_OK };
+        let flags = self.flags & !(outdated | flow_flag::CUT) | opener.flag() | ok_flag(judged_as);
         Self { commit: commit as u32, tag: self.tag, flags }
     }
 
@@ -105,6 +101,18 @@ impl FlowState {
     #[inline(always)]
     pub fn closing(self) -> Self {
         Self { flags: self.flags | flow_flag::CLOSING, ..self }
+    }
+
+    /// With a note that a policy cut the connection.
+    #[inline(always)]
+    pub fn cut(self) -> Self {
+        Self { flags: self.flags | flow_flag::CUT, ..self }
+    }
+
+    /// Whether a policy cut it, and has not allowed it again since.
+    #[inline(always)]
+    pub fn is_cut(&self) -> bool {
+        self.flags & flow_flag::CUT != 0
     }
 
     /// Whether it was seen to end.

@@ -4,8 +4,10 @@
 //! A slot is one aligned 8-byte word that carries a tag of its key, because the kernel reuses the memory of deleted
 //! and replaced elements at once (kernel/bpf/hashtab.c): a reader compares the tag before it believes the word.
 
+use core::mem::offset_of;
+
 /// Moves whenever the layout of a table does.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The identity of an address that no facet matches: nobody, the world.
 pub const IDENTITY_WORLD: u32 = 0;
@@ -38,8 +40,9 @@ pub struct Control {
     pub commit: u64,
     /// The [`ABI_VERSION`] of who made the tables.
     pub abi: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many seconds the agent has run, over all its runs: the clock by which flows grow old. It stands still while
+    /// nobody sweeps.
+    pub tick_s: u32,
 }
 
 /// Which slot a commit reads.
@@ -69,9 +72,9 @@ pub struct Endpoint {
     pub counters: u32,
     /// Which of the addresses exist: [`HAS_V4`], [`HAS_V6`].
     pub flags: u32,
-    /// Its IPv6 address.
+    /// Its IPv6 address, unspecified where it has none.
     pub v6: [u8; 16],
-    /// Its IPv4 address.
+    /// Its IPv4 address, unspecified where it has none.
     pub v4: [u8; 4],
     /// Zero.
     pub reserved: u32,
@@ -162,6 +165,11 @@ pub struct RuleEntry {
     pub rule: u32,
 }
 
+impl RuleEntry {
+    /// What no element says: denied, by no rule.
+    pub const NOTHING: Self = Self { answer: Answer::Deny, ports: 0, rule: RULE_NONE };
+}
+
 /// The key of `ports`: the prefix holds the table, the protocol and the leading bits of the port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -237,10 +245,23 @@ pub struct FlowState {
 pub struct Flow {
     /// Judgement and opener.
     pub state: FlowState,
-    /// When a packet was last seen, in seconds since boot, written at most once a second.
+    /// When a packet was last seen, in seconds of [`Control::tick_s`].
     pub seen_s: u32,
     /// The interface from which the other end's packets reached this node when their source was last checked.
     pub arrival_ifindex: u32,
+}
+
+/// An element of `cuts_v4`, `cuts_v6`, by the key of a flow: a connection that was known and that a policy then forbade.
+///
+/// It outlives the flow, which a flood of others may push out of its table, so that nobody's packet in mid-stream opens
+/// the connection again. Nothing but what was cut comes into these tables, so a flood does not reach them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// When a packet of it was last denied while its flow was known, in seconds of [`Control::tick_s`].
+    pub seen_s: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The bits of [`FlowState::flags`].
@@ -257,6 +278,8 @@ pub mod flow_flag {
     pub const NODE: u16 = 16;
     /// A FIN or RST was seen: the entry may go soon.
     pub const CLOSING: u16 = 32;
+    /// A policy cut it: there is an element of `cuts_…` too.
+    pub const CUT: u16 = 64;
 }
 
 /// Packets and bytes, per CPU.
@@ -308,12 +331,13 @@ const _: () = {
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<Tagged>() == 8 && align_of::<Tagged>() == 8);
     assert!(size_of::<Endpoint>() == 72);
+    assert!(offset_of!(Endpoint, v6) % 8 == 0 && offset_of!(Endpoint, v4) % 4 == 0);
     assert!(size_of::<Local>() == 16);
     assert!(size_of::<Ident>() == 16 && size_of::<NetIdent>() == 8 && align_of::<NetIdent>() == 4);
     assert!(size_of::<NetKey<[u8; 4]>>() == 8 && size_of::<NetKey<[u8; 16]>>() == 20);
     assert!(size_of::<RuleKey>() == 8 && size_of::<RuleEntry>() == 12);
     assert!(size_of::<PortKey>() == 12 && size_of::<PortEntry>() == 8);
     assert!(size_of::<FlowKey<[u8; 4]>>() == 16 && size_of::<FlowKey<[u8; 16]>>() == 28);
-    assert!(size_of::<FlowState>() == 8 && size_of::<Flow>() == 16);
+    assert!(size_of::<FlowState>() == 8 && size_of::<Flow>() == 16 && size_of::<Cut>() == 8);
     assert!(size_of::<EndpointCounters>() == 2 * REASON_SLOTS * 16);
 };

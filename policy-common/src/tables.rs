@@ -7,7 +7,7 @@
 use crate::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
-    table::{Endpoint, EndpointPolicy, Flow, FlowState, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged},
+    table::{Cut, Endpoint, EndpointPolicy, Flow, FlowState, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged},
 };
 
 /// Which way a packet goes: the hook that sees it.
@@ -27,10 +27,10 @@ pub trait EndpointRow: Copy {
     fn policy(&self, slot: usize, direction: Direction) -> Tagged;
     /// [`Endpoint::counters`].
     fn counters(&self) -> u32;
-    /// [`Endpoint::v4`], if the endpoint has one.
-    fn v4(&self) -> Option<[u8; 4]>;
-    /// [`Endpoint::v6`], if the endpoint has one.
-    fn v6(&self) -> Option<[u8; 16]>;
+    /// [`Endpoint::v4`].
+    fn v4(&self) -> [u8; 4];
+    /// [`Endpoint::v6`].
+    fn v6(&self) -> [u8; 16];
 }
 
 impl EndpointRow for Endpoint {
@@ -50,12 +50,12 @@ impl EndpointRow for Endpoint {
         self.counters
     }
 
-    fn v4(&self) -> Option<[u8; 4]> {
-        (self.flags & crate::table::HAS_V4 != 0).then_some(self.v4)
+    fn v4(&self) -> [u8; 4] {
+        self.v4
     }
 
-    fn v6(&self) -> Option<[u8; 16]> {
-        (self.flags & crate::table::HAS_V6 != 0).then_some(self.v6)
+    fn v6(&self) -> [u8; 16] {
+        self.v6
     }
 }
 
@@ -72,7 +72,7 @@ pub trait Tables {
     fn rule(&self, key: &RuleKey) -> Option<RuleEntry>;
     /// The longest match of `ports`.
     fn port(&self, key: &PortKey) -> Option<PortEntry>;
-    /// Seconds since boot.
+    /// [`crate::table::Control::tick_s`].
     fn now_s(&self) -> u32;
     /// Counts a packet of `bytes` in an element of `counters`.
     fn count(&self, element: u32, direction: Direction, reason: Reason, bytes: u32);
@@ -96,6 +96,12 @@ pub trait FamilyTables<F: Family> {
     fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState);
     /// Writes [`Flow::seen_s`] and [`Flow::arrival_ifindex`] of an element of `flows_…`, if it is still there.
     fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32);
+    /// Whether there is an element of `cuts_…`, or what may be one.
+    fn is_cut(&self, key: &FlowKeyOf<F>) -> bool;
+    /// Makes an element of `cuts_…`.
+    fn note_cut(&self, key: &FlowKeyOf<F>, cut: &Cut);
+    /// Removes an element of `cuts_…`.
+    fn forget_cut(&self, key: &FlowKeyOf<F>);
 }
 
 /// All tables.

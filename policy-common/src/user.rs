@@ -5,8 +5,8 @@ use aya::Pod;
 
 use crate::driver::Driver;
 use crate::table::{
-    Control, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey, PortPlace,
-    RuleEntry, RuleKey,
+    Control, Cut, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey,
+    PortPlace, RuleEntry, RuleKey,
 };
 
 macro_rules! pod {
@@ -22,6 +22,7 @@ macro_rules! pod {
 
 pod!(
     Control,
+    Cut,
     Driver,
     Endpoint,
     EndpointCounters,

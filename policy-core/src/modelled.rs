@@ -7,7 +7,8 @@ use hashbrown::HashMap;
 use policy_common::family::{Family, FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
 use policy_common::table::{
-    Endpoint, Flow, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace, RuleEntry, RuleKey, Tagged,
+    Cut, Endpoint, Flow, FlowKey, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace, RuleEntry,
+    RuleKey, Tagged,
 };
 use policy_common::tables::{Direction, FamilyTables, Tables};
 
@@ -18,21 +19,34 @@ use crate::plan::TableState;
 pub struct Modelled<'a> {
     /// What the agent has written.
     pub state: &'a TableState,
-    /// `flows_v4`.
-    pub flows_v4: RefCell<HashMap<FlowKeyOf<V4>, Flow>>,
-    /// `flows_v6`.
-    pub flows_v6: RefCell<HashMap<FlowKeyOf<V6>, Flow>>,
-    /// Seconds since boot.
+    /// What is remembered of connections, and changes with each packet.
+    pub flows: RefCell<Flows>,
+    /// The clock.
     pub now_s: u32,
 }
 
-/// The flows of both families.
+/// What is remembered of connections.
 #[derive(Clone, Debug, Default)]
 pub struct Flows {
-    /// `flows_v4`.
-    pub v4: HashMap<FlowKeyOf<V4>, Flow>,
-    /// `flows_v6`.
-    pub v6: HashMap<FlowKeyOf<V6>, Flow>,
+    /// Of IPv4.
+    pub v4: Connections<[u8; 4]>,
+    /// Of IPv6.
+    pub v6: Connections<[u8; 16]>,
+}
+
+/// What is remembered of the connections of one family.
+#[derive(Clone, Debug)]
+pub struct Connections<A> {
+    /// `flows_…`.
+    pub flows: HashMap<FlowKey<A>, Flow>,
+    /// `cuts_…`.
+    pub cuts: HashMap<FlowKey<A>, Cut>,
+}
+
+impl<A> Default for Connections<A> {
+    fn default() -> Self {
+        Self { flows: HashMap::default(), cuts: HashMap::default() }
+    }
 }
 
 impl<'a> Modelled<'a> {
@@ -43,14 +57,19 @@ impl<'a> Modelled<'a> {
 
     /// Tables beside which these flows are known from before.
     pub fn with_flows(state: &'a TableState, flows: Flows) -> Self {
-        let Flows { v4, v6 } = flows;
-        Self { state, flows_v4: RefCell::new(v4), flows_v6: RefCell::new(v6), now_s: 0 }
+        Self { state, flows: RefCell::new(flows), now_s: 0 }
     }
 
     /// The flows, to be kept beside other tables.
     pub fn into_flows(self) -> Flows {
-        let Self { state: _, flows_v4, flows_v6, now_s: _ } = self;
-        Flows { v4: flows_v4.into_inner(), v6: flows_v6.into_inner() }
+        self.flows.into_inner()
+    }
+
+    /// Forgets all flows, as a table does that others fill; what was cut stays.
+    pub fn forget_flows(&self) {
+        let mut flows = self.flows.borrow_mut();
+        flows.v4.flows.clear();
+        flows.v6.flows.clear();
     }
 }
 
@@ -89,7 +108,7 @@ impl Tables for Modelled<'_> {
 /// A family whose modelled tables are found in [`Modelled`].
 trait ModelledFamily: Family {
     fn address(address: &Self::Addr) -> IpAddr;
-    fn flows<'a>(tables: &'a Modelled<'_>) -> &'a RefCell<HashMap<FlowKeyOf<Self>, Flow>>;
+    fn connections(flows: &mut Flows) -> &mut Connections<Self::Addr>;
 }
 
 impl ModelledFamily for V4 {
@@ -97,8 +116,8 @@ impl ModelledFamily for V4 {
         IpAddr::from(*address)
     }
 
-    fn flows<'a>(tables: &'a Modelled<'_>) -> &'a RefCell<HashMap<FlowKeyOf<Self>, Flow>> {
-        &tables.flows_v4
+    fn connections(flows: &mut Flows) -> &mut Connections<[u8; 4]> {
+        &mut flows.v4
     }
 }
 
@@ -107,8 +126,14 @@ impl ModelledFamily for V6 {
         IpAddr::from(*address)
     }
 
-    fn flows<'a>(tables: &'a Modelled<'_>) -> &'a RefCell<HashMap<FlowKeyOf<Self>, Flow>> {
-        &tables.flows_v6
+    fn connections(flows: &mut Flows) -> &mut Connections<[u8; 16]> {
+        &mut flows.v6
+    }
+}
+
+impl Modelled<'_> {
+    fn with<F: ModelledFamily, R>(&self, work: impl FnOnce(&mut Connections<F::Addr>) -> R) -> R {
+        work(F::connections(&mut self.flows.borrow_mut()))
     }
 }
 
@@ -126,26 +151,44 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
     }
 
     fn flow(&self, key: &FlowKeyOf<F>) -> Option<Flow> {
-        F::flows(self).borrow().get(key).copied()
+        self.with::<F, _>(|known| known.flows.get(key).copied())
     }
 
     fn insert_flow(&self, key: &FlowKeyOf<F>, flow: &Flow) {
-        F::flows(self).borrow_mut().entry(*key).or_insert(*flow);
+        self.with::<F, _>(|known| {
+            known.flows.entry(*key).or_insert(*flow);
+        });
     }
 
     fn replace_flow(&self, key: &FlowKeyOf<F>, flow: &Flow) {
-        F::flows(self).borrow_mut().insert(*key, *flow);
+        self.with::<F, _>(|known| known.flows.insert(*key, *flow));
     }
 
     fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState) {
-        if let Some(flow) = F::flows(self).borrow_mut().get_mut(key) {
-            flow.state = state;
-        }
+        self.with::<F, _>(|known| {
+            if let Some(flow) = known.flows.get_mut(key) {
+                flow.state = state;
+            }
+        });
     }
 
     fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32) {
-        if let Some(flow) = F::flows(self).borrow_mut().get_mut(key) {
-            (flow.seen_s, flow.arrival_ifindex) = (seen_s, arrival_ifindex);
-        }
+        self.with::<F, _>(|known| {
+            if let Some(flow) = known.flows.get_mut(key) {
+                (flow.seen_s, flow.arrival_ifindex) = (seen_s, arrival_ifindex);
+            }
+        });
+    }
+
+    fn is_cut(&self, key: &FlowKeyOf<F>) -> bool {
+        self.with::<F, _>(|known| known.cuts.contains_key(key))
+    }
+
+    fn note_cut(&self, key: &FlowKeyOf<F>, cut: &Cut) {
+        self.with::<F, _>(|known| known.cuts.insert(*key, *cut));
+    }
+
+    fn forget_cut(&self, key: &FlowKeyOf<F>) {
+        self.with::<F, _>(|known| known.cuts.remove(key));
     }
 }

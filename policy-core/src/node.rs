@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN};
 
 use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
@@ -49,6 +49,8 @@ pub struct Node {
     next_endpoint: u32,
     /// Endpoints that the tables held before this process began, by ifindex: they keep their ids.
     inherited: BTreeMap<u32, Endpoint>,
+    /// The elements of `counters` that are somebody's, and where to look for a free one; made anew after a plan.
+    used_counters: Option<(HashSet<u32>, u32)>,
     /// Whether a plan was cut off, so that the tables must be compared everywhere.
     unsettled: bool,
 }
@@ -81,6 +83,7 @@ impl Node {
             unsettled: tables != TableState::default(),
             tables,
             next_endpoint,
+            used_counters: None,
         }
     }
 
@@ -155,6 +158,7 @@ impl Node {
     /// [`Self::abandon`]. A plan that does not fit is not made: what it was for is tried again with the next change, and
     /// meanwhile [`Self::hold`] tells what can be done for new endpoints.
     pub fn plan(&mut self) -> Result<Plan, TableFull> {
+        self.used_counters = None;
         let endpoints = self.desired_endpoints();
         let local = self.desired_local();
         let dirty = self.compiler.take_dirty();
@@ -227,14 +231,18 @@ impl Node {
     }
 
     /// The lowest element of `counters` that is nobody's: neither in use nor still in the tables.
-    fn free_counters(&self) -> u32 {
-        let used: BTreeSet<u32> = self
-            .endpoints
-            .values()
-            .map(|endpoint| endpoint.counters)
-            .chain(self.tables.endpoints.values().map(|endpoint| endpoint.counters))
-            .collect();
-        (0..).find(|element| !used.contains(element)).unwrap_or_default()
+    fn free_counters(&mut self) -> u32 {
+        let (endpoints, tables) = (&self.endpoints, &self.tables.endpoints);
+        let (used, next) = self.used_counters.get_or_insert_with(|| {
+            let own = endpoints.values().map(|endpoint| endpoint.counters);
+            (own.chain(tables.values().map(|endpoint| endpoint.counters)).collect(), 0)
+        });
+        // What is used only becomes more until the next plan, so nothing below is free.
+        while used.contains(next) {
+            *next += 1;
+        }
+        used.insert(*next);
+        *next
     }
 
     /// The pods behind each interface, with their endpoints.

@@ -8,13 +8,15 @@ use policy_common::table::{EndpointPolicy, Tagged};
 use policy_core::compile::Subjects;
 use policy_core::judge::opening_packet;
 use policy_core::model::{Connection, Event, Protocol, Transport};
-use policy_core::modelled::Modelled;
+use policy_core::modelled::{Flows, Modelled};
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, TableState};
 use policy_core::testing::{abc, namespace, pod, pods, policy, rule};
 
 const WEB: u32 = 1;
+const CLIENT: u32 = 2;
 const UPLINK: u32 = 99;
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -74,7 +76,7 @@ impl<'a> Hooks<'a> {
     }
 
     fn forget(&self) {
-        self.tables.flows_v4.borrow_mut().clear();
+        self.tables.forget_flows();
     }
 
     fn client_sends(&self, flags: u8) -> Verdict {
@@ -115,9 +117,9 @@ fn a_connection_that_is_no_longer_allowed_stops_within_a_packet_in_both_directio
     let mut node = node();
     let before = Hooks::new(&node);
     assert!(before.client_sends(SYN).allow);
-    let Modelled { flows_v4, flows_v6, .. } = before.tables;
+    let flows = before.tables.into_flows();
     apply(&mut node, &[nothing_in()]);
-    let hooks = Hooks { tables: Modelled { state: node.tables(), flows_v4, flows_v6, now_s: 0 } };
+    let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
     assert_eq!(hooks.web_sends(ACK), Verdict::deny(Reason::NoRule), "the web's egress is open, but it did not open");
     assert_eq!(hooks.client_sends(ACK), Verdict::deny(Reason::NoRule));
     assert_eq!(hooks.web_sends(SYN).reason, Reason::NotIsolated, "a pure SYN is a new connection");
@@ -137,9 +139,9 @@ fn a_commit_makes_live_connections_be_judged_again_and_go_on() {
     let mut node = node();
     let hooks = Hooks::new(&node);
     assert_eq!(hooks.client_sends(SYN).reason, Reason::NotIsolated);
-    let Modelled { flows_v4, flows_v6, .. } = hooks.tables;
+    let flows = hooks.tables.into_flows();
     apply(&mut node, &[ingress_from_client(), nothing_out()]);
-    let hooks = Hooks { tables: Modelled { state: node.tables(), flows_v4, flows_v6, now_s: 0 } };
+    let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
     assert_eq!(hooks.web_sends(ACK).reason, Reason::Rule, "judged as the client would be");
     assert_eq!(hooks.web_sends(ACK), Verdict::allow(Reason::Established));
 }
@@ -150,12 +152,75 @@ fn a_new_pod_with_an_old_address_inherits_no_connection() {
     apply(&mut node, &[ingress_from_client(), nothing_out()]);
     let hooks = Hooks::new(&node);
     assert!(hooks.client_sends(SYN).allow);
-    let Modelled { flows_v4, flows_v6, .. } = hooks.tables;
+    let flows = hooks.tables.into_flows();
     let old = pod("a/shop/web").labels("app=web").ip("10.1.0.1").node("n1");
     let new = pod("a/shop/web-2").labels("app=web").ip("10.1.0.1").node("n1");
     apply(&mut node, &[old.deleted(), new.into()]);
-    let hooks = Hooks { tables: Modelled { state: node.tables(), flows_v4, flows_v6, now_s: 0 } };
+    let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
     assert_eq!(hooks.web_sends(ACK), Verdict::deny(Reason::NoRule));
+}
+
+/// The client moves to this node while its connection lives.
+fn client_moves_here(node: &mut Node) -> Flows {
+    let hooks = Hooks::new(node);
+    assert!(hooks.client_sends(SYN).allow);
+    let flows = hooks.tables.into_flows();
+    let old = pod("a/shop/client").labels("app=client").ip("10.1.0.2").node("n2");
+    let new = pod("a/shop/client-2").labels("app=client").ip("10.1.0.2").node("n1");
+    node.apply(&[old.deleted(), new.clone().into()]);
+    node.attach(&new.build().key, Attachment { ifindex: CLIENT, bridge: None });
+    node.settle().expect("there are no limits");
+    flows
+}
+
+#[test]
+fn a_martian_does_not_profit_from_a_flow_of_before_its_address_was_local() {
+    for flags in [ACK, SYN] {
+        let mut node = node();
+        let flows = client_moves_here(&mut node);
+        let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
+        assert_eq!(hooks.client_sends(flags), Verdict::deny(Reason::MartianSource), "it still comes from elsewhere");
+    }
+}
+
+#[test]
+fn an_answer_to_a_martian_does_not_vouch_for_it() {
+    for flags in [ACK, SYN] {
+        let mut node = node();
+        let flows = client_moves_here(&mut node);
+        let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
+        assert!(hooks.web_sends(flags).allow, "judged again, or anew, under the new commit");
+        assert_eq!(hooks.client_sends(ACK), Verdict::deny(Reason::MartianSource));
+    }
+}
+
+#[test]
+fn a_flow_of_the_nodes_ends_with_the_nodes_address() {
+    let mut node = node();
+    node.set_host_addresses(["10.1.0.2".parse().expect("ip")].into());
+    apply(&mut node, &[nothing_in(), nothing_out()]);
+    let hooks = Hooks::new(&node);
+    let by_node = Context { ifindex: WEB, ingress_ifindex: 0, has_socket: true };
+    assert_eq!(to_pod(segment(true, SYN).as_slice(), &by_node, &hooks.tables), Verdict::allow(Reason::Node));
+    assert!(hooks.web_sends(SYN | ACK).allow);
+    let flows = hooks.tables.into_flows();
+    // The address fails over to another node.
+    node.set_host_addresses([].into());
+    node.settle().expect("there are no limits");
+    let hooks = Hooks { tables: Modelled::with_flows(node.tables(), flows) };
+    assert_eq!(hooks.web_sends(ACK), Verdict::deny(Reason::NoRule));
+}
+
+#[test]
+fn a_connection_on_the_ports_of_one_that_has_ended_is_not_about_to_end() {
+    let mut node = node();
+    apply(&mut node, &[ingress_from_client(), nothing_out()]);
+    let hooks = Hooks::new(&node);
+    for flags in [SYN, ACK | FIN, SYN] {
+        assert!(hooks.client_sends(flags).allow);
+    }
+    assert!(hooks.web_sends(SYN | ACK).allow);
+    assert!(hooks.tables.into_flows().v4.flows.values().all(|flow| !flow.state.is_closing()));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The packet tables on the host.
 
 use policy_common::decide::{Context, from_pod, to_pod};
-use policy_core::modelled::Modelled;
+use policy_core::modelled::{Flows, Modelled};
 use policy_core::testing::packets::{Hook, Row, Stage, Step, WEB, rows};
 
 /// Plays a row; returns what is wrong, empty: nothing.
 fn play(row: &Row) -> String {
     let mut stage = Stage::new(row.policies);
-    let mut flows = Modelled::new(stage.node().tables()).into_flows();
+    let mut flows = Flows::default();
     for (number, step) in row.steps.iter().enumerate() {
         stage.act(step);
         let tables = Modelled::with_flows(stage.node().tables(), flows);
@@ -22,12 +22,12 @@ fn play(row: &Row) -> String {
                 wrong = format!("\n{:?}: {}\n  step {number}: {verdict:?}\n  expected {sight:?}", row.ip, row.claim);
             }
         }
+        if matches!(step, Step::Forget) {
+            tables.forget_flows();
+        }
         flows = tables.into_flows();
         if !wrong.is_empty() {
             return wrong;
-        }
-        if matches!(step, Step::Forget) {
-            flows = Modelled::new(stage.node().tables()).into_flows();
         }
     }
     String::new()

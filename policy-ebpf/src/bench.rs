@@ -17,7 +17,8 @@ use aya_ebpf::{
 use policy_common::{
     driver::Driver,
     family::{V4, V6},
-    parse::{Content, Link, Network},
+    packet::Packet as _,
+    parse::{Link, Plain, Segment, What},
 };
 
 use crate::packet::{Skb, TCX_NEXT};
@@ -29,27 +30,33 @@ static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
 
 /// Does nothing: what a program costs at least.
 #[classifier]
+#[inline(always)]
 pub fn empty(_context: TcContext) -> i32 {
     TCX_NEXT
 }
 
 /// Reads what the decision reads of a packet, and no table.
 #[classifier]
+#[inline(always)]
 pub fn parse_only(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
-    let connection = match Link::parse(&skb) {
-        Link::V4 => V4::parse(&skb).map(|datagram| datagram.content),
-        Link::V6 => V6::parse(&skb).map(|datagram| datagram.content),
-        Link::Arp | Link::Tagged | Link::Other => None,
+    let (what, segment) = match Link::parse(&skb) {
+        Link::V4 => read(&skb.datagram::<V4>()),
+        Link::V6 => read(&skb.datagram::<V6>()),
+        Link::Arp | Link::Tagged | Link::Other => return 0,
     };
-    match connection {
-        Some(Content::Segment(segment)) if segment.source_port != segment.destination_port => TCX_NEXT,
-        _ => 0,
-    }
+    let is_read = what == What::Segment && segment.source_port != segment.destination_port;
+    if is_read { TCX_NEXT } else { 0 }
+}
+
+#[inline(always)]
+fn read<A: Copy>(datagram: &Plain<A>) -> (What, Segment) {
+    (datagram.what(), datagram.segment())
 }
 
 /// Gives the packet another peer, then goes on with the program under test.
 #[classifier]
+#[inline(always)]
 pub fn drive(context: TcContext) -> i32 {
     if let Some(driver) = DRIVER.get_ptr_mut(0) {
         // SAFETY: a pointer from a look-up; one test runs at a time.

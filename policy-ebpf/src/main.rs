@@ -17,6 +17,7 @@ use crate::{
 
 /// Ingress of an endpoint's host-side interface: packets that the endpoint sends.
 #[classifier]
+#[inline(always)]
 pub fn from_pod(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     act(decide::from_pod(&skb, &hook(&skb), &Kernel))
@@ -24,6 +25,7 @@ pub fn from_pod(context: TcContext) -> i32 {
 
 /// Egress of an endpoint's host-side interface: packets that reach the endpoint.
 #[classifier]
+#[inline(always)]
 pub fn to_pod(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     act(decide::to_pod(&skb, &hook(&skb), &Kernel))

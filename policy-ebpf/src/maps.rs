@@ -3,15 +3,14 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
-    helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
 use policy_common::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
     table::{
-        Control, Endpoint, EndpointCounters, Flow, FlowState, HAS_V4, HAS_V6, Ident, Local, NetIdent, PortEntry,
-        PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+        Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry, PortKey,
+        PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
 };
@@ -42,6 +41,10 @@ static PORTS: LpmTrie<PortPlace, PortEntry, 262_144> = LpmTrie::new();
 static FLOWS_V4: LruHashMap<FlowKeyOf<V4>, Flow, 131_072> = LruHashMap::new();
 #[btf_map(name = "flows_v6")]
 static FLOWS_V6: LruHashMap<FlowKeyOf<V6>, Flow, 131_072> = LruHashMap::new();
+#[btf_map(name = "cuts_v4")]
+static CUTS_V4: LruHashMap<FlowKeyOf<V4>, Cut, 16_384> = LruHashMap::new();
+#[btf_map(name = "cuts_v6")]
+static CUTS_V6: LruHashMap<FlowKeyOf<V6>, Cut, 16_384> = LruHashMap::new();
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<EndpointCounters, 1024> = PerCpuArray::new();
 
@@ -91,17 +94,18 @@ impl EndpointRow for Row {
     }
 
     #[inline(always)]
-    fn v4(&self) -> Option<[u8; 4]> {
-        // SAFETY: as in `counters`.
-        let row = unsafe { &*self.0 };
-        (row.flags & HAS_V4 != 0).then_some(row.v4)
+    fn v4(&self) -> [u8; 4] {
+        // SAFETY: as in `counters`; at an offset that is a multiple of four.
+        unsafe { (&raw const (*self.0).v4).cast::<u32>().read_volatile() }.to_ne_bytes()
     }
 
     #[inline(always)]
-    fn v6(&self) -> Option<[u8; 16]> {
-        // SAFETY: as in `counters`.
-        let row = unsafe { &*self.0 };
-        (row.flags & HAS_V6 != 0).then_some(row.v6)
+    fn v6(&self) -> [u8; 16] {
+        // SAFETY: as in `counters`; at an offset that is a multiple of eight.
+        let word = |index| unsafe { (&raw const (*self.0).v6).cast::<u64>().add(index).read_volatile() };
+        let words: [u64; 2] = [word(0), word(1)];
+        // SAFETY: of the same size, and any bytes are an address.
+        unsafe { core::mem::transmute(words) }
     }
 }
 
@@ -134,8 +138,8 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn now_s(&self) -> u32 {
-        // SAFETY: a helper without arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+        // SAFETY: an element of an array, which is never freed; the agent stores the number with one write.
+        CONTROL.get_ptr(0).map_or(0, |control| unsafe { (&raw const (*control).tick_s).read_volatile() })
     }
 
     #[inline(always)]
@@ -155,7 +159,7 @@ impl Tables for Kernel {
 }
 
 macro_rules! family_tables {
-    ($family:ty, $local:ident, $ident:ident, $nets:ident, $flows:ident) => {
+    ($family:ty, $local:ident, $ident:ident, $nets:ident, $flows:ident, $cuts:ident) => {
         impl FamilyTables<$family> for Kernel {
             #[inline(always)]
             fn local(&self, address: &<$family as Family>::Addr) -> Option<Local> {
@@ -224,9 +228,25 @@ macro_rules! family_tables {
                     }
                 }
             }
+
+            #[inline(always)]
+            fn is_cut(&self, key: &FlowKeyOf<$family>) -> bool {
+                // Whatever element is there, perhaps of another key already, speaks against the connection.
+                $cuts.get_ptr(key).is_some()
+            }
+
+            #[inline(always)]
+            fn note_cut(&self, key: &FlowKeyOf<$family>, cut: &Cut) {
+                let _kept = $cuts.insert(key, cut, 0);
+            }
+
+            #[inline(always)]
+            fn forget_cut(&self, key: &FlowKeyOf<$family>) {
+                let _gone = $cuts.remove(key);
+            }
         }
     };
 }
 
-family_tables!(V4, LOCAL_V4, IDENT_V4, NETS_V4, FLOWS_V4);
-family_tables!(V6, LOCAL_V6, IDENT_V6, NETS_V6, FLOWS_V6);
+family_tables!(V4, LOCAL_V4, IDENT_V4, NETS_V4, FLOWS_V4, CUTS_V4);
+family_tables!(V6, LOCAL_V6, IDENT_V6, NETS_V6, FLOWS_V6, CUTS_V6);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::machine::Machine;
 
@@ -45,41 +45,19 @@ struct Baseline {
 }
 
 /// What a case may cost, in its unit.
-#[derive(Clone, Copy)]
-pub enum Budget {
-    /// This much.
-    AtMost(f64),
-    /// It must reach this.
-    AtLeast(f64),
-}
+#[derive(Clone, Copy, Serialize)]
+#[serde(transparent)]
+pub struct Budget(pub f64);
 
 impl Budget {
-    fn value(self) -> f64 {
-        match self {
-            Self::AtMost(value) | Self::AtLeast(value) => value,
-        }
-    }
-
     fn is_kept(self, figure: f64) -> bool {
-        match self {
-            Self::AtMost(most) => figure <= most,
-            Self::AtLeast(least) => figure >= least,
-        }
+        figure <= self.0
     }
 }
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtMost(most) => write!(f, "≤ {most}"),
-            Self::AtLeast(least) => write!(f, "≥ {least}"),
-        }
-    }
-}
-
-impl Serialize for Budget {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.value())
+        write!(f, "≤ {}", self.0)
     }
 }
 

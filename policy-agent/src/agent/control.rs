@@ -35,6 +35,8 @@ const SAY_DELAY: Duration = Duration::from_millis(300);
 const SAY_SHARE: u32 = 20;
 /// Flows are swept, and links looked at, so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// The clock by which flows grow old goes on so often.
+const TICK: Duration = Duration::from_secs(1);
 /// Between the slices of a sweep others have their turn.
 const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -99,6 +101,7 @@ pub struct Control<D, N> {
     say_due: Option<Instant>,
     say_delay: Duration,
     sweep_due: Instant,
+    tick_due: Instant,
     /// Whether a sweep has slices left.
     is_sweeping: bool,
 }
@@ -131,6 +134,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             say_due: None,
             say_delay: SAY_DELAY,
             sweep_due: now + SWEEP_INTERVAL,
+            tick_due: now + TICK,
             is_sweeping: false,
             settings,
         }
@@ -163,8 +167,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
 
     /// When something is due at the latest.
     fn wake(&self) -> Instant {
-        let dues = [self.sync_due, self.backoff.due(), self.look_due, self.say_due, Some(self.sweep_due)];
-        dues.into_iter().flatten().min().unwrap_or(self.sweep_due)
+        let dues = [self.sync_due, self.backoff.due(), self.look_due, self.say_due];
+        dues.into_iter().flatten().fold(self.sweep_due.min(self.tick_due), Instant::min)
     }
 
     /// Takes a batch and those that come with it. Idle, nothing is waited for; after a commit just now, a window.
@@ -192,6 +196,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// Does all that is due.
     fn act(&mut self) {
         let now = Instant::now();
+        self.tick(now);
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if is_due(self.sync_due) {
             self.sync_due = None;
@@ -267,6 +272,15 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// What is wrong is said soon, if nothing else says it sooner.
     pub(super) fn plan_say(&mut self) {
         self.say_due.get_or_insert(Instant::now() + self.say_delay);
+    }
+
+    /// Lets the clock of flows go on by as many seconds as have passed.
+    fn tick(&mut self, now: Instant) {
+        if let Some(late) = now.checked_duration_since(self.tick_due) {
+            let seconds = u32::try_from(1 + late.as_secs()).unwrap_or(u32::MAX);
+            self.tick_due += TICK * seconds;
+            self.datapath.tick(seconds);
+        }
     }
 
     /// Sweeps a slice of the flows, and before the first looks at links; returns whether that was the last slice.

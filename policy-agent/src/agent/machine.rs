@@ -32,6 +32,10 @@ impl seams::Datapath for Datapath {
         Datapath::counters(self, element).map_err(|error| Failure::of(&error))
     }
 
+    fn tick(&mut self, seconds: u32) {
+        self.tick(seconds);
+    }
+
     fn sweep_flows(&mut self) -> Result<Swept, Failure> {
         self.sweep_flows().map_err(|error| Failure::of(&error))
     }

@@ -50,6 +50,9 @@ pub trait Datapath {
     /// What happened to the packets of the endpoint with this element of `counters`.
     fn counters(&mut self, element: u32) -> Result<Box<EndpointCounters>, Failure>;
 
+    /// Lets so many seconds pass by the clock by which flows grow old.
+    fn tick(&mut self, seconds: u32);
+
     /// Removes flows that nobody has used for long from the next slice of their tables.
     fn sweep_flows(&mut self) -> Result<Swept, Failure>;
 }

@@ -19,6 +19,8 @@ pub struct Capacities {
     pub ports: u32,
     /// Connections, in each family; the least recently used ones make room.
     pub flows: u32,
+    /// Connections that a policy cut, in each family; the oldest ones make room.
+    pub cuts: u32,
 }
 
 impl Default for Capacities {
@@ -31,6 +33,7 @@ impl Default for Capacities {
             rules: 1 << 20,
             ports: 1 << 18,
             flows: 1 << 17,
+            cuts: 1 << 14,
         }
     }
 }
@@ -40,8 +43,8 @@ impl Capacities {
     ///
     /// Tries have room for one more than is used, because kernels before 6.13 refuse to replace an element of a full
     /// one (`trie_update_elem` in kernel/bpf/lpm_trie.c).
-    pub(super) fn by_map(&self) -> [(&'static str, u32); 12] {
-        let Self { endpoints, local, addresses, prefixes, rules, ports, flows } = *self;
+    pub(super) fn by_map(&self) -> [(&'static str, u32); 14] {
+        let Self { endpoints, local, addresses, prefixes, rules, ports, flows, cuts } = *self;
         [
             ("endpoints", endpoints),
             ("counters", endpoints),
@@ -55,6 +58,8 @@ impl Capacities {
             ("ports", ports.saturating_add(1)),
             ("flows_v4", flows),
             ("flows_v6", flows),
+            ("cuts_v4", cuts),
+            ("cuts_v6", cuts),
         ]
     }
 

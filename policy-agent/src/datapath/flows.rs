@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use aya::Pod;
 use policy_common::family::{FlowKeyOf, V4, V6};
-use policy_common::table::{Flow, FlowKey, flow_flag};
+use policy_common::table::{Cut, Flow, FlowKey, flow_flag};
 
 use super::error::DatapathError;
 use super::pins::Pins;
@@ -23,6 +23,8 @@ const SCTP: u8 = 132;
 pub(super) struct Flows {
     v4: Table<FlowKeyOf<V4>, Flow>,
     v6: Table<FlowKeyOf<V6>, Flow>,
+    cuts_v4: Table<FlowKeyOf<V4>, Cut>,
+    cuts_v6: Table<FlowKeyOf<V6>, Cut>,
     place: Place,
 }
 
@@ -31,6 +33,8 @@ pub(super) struct Flows {
 enum Place {
     V4(Cursor<FlowKeyOf<V4>>),
     V6(Cursor<FlowKeyOf<V6>>),
+    CutsV4(Cursor<FlowKeyOf<V4>>),
+    CutsV6(Cursor<FlowKeyOf<V6>>),
 }
 
 impl Place {
@@ -66,33 +70,77 @@ fn timeout_s(protocol: u8, flags: u16) -> u32 {
     }
 }
 
+/// An element that grows old.
+trait Remembered: Pod {
+    /// When a packet was last seen.
+    fn seen_s(&self) -> u32;
+    /// The bits of [`flow_flag`].
+    fn flags(&self) -> u16;
+}
+
+impl Remembered for Flow {
+    fn seen_s(&self) -> u32 {
+        self.seen_s
+    }
+
+    fn flags(&self) -> u16 {
+        self.state.flags
+    }
+}
+
+impl Remembered for Cut {
+    fn seen_s(&self) -> u32 {
+        self.seen_s
+    }
+
+    fn flags(&self) -> u16 {
+        0
+    }
+}
+
 /// Whether a connection can be forgotten.
-fn is_over<A>(key: &FlowKey<A>, flow: &Flow, now_s: u32, endpoints: &BTreeSet<u32>) -> bool {
+fn is_over<A>(key: &FlowKey<A>, known: &impl Remembered, now_s: u32, endpoints: &BTreeSet<u32>) -> bool {
     // A packet may have come since the clock was read.
-    let idle_s = now_s.saturating_sub(flow.seen_s);
-    !endpoints.contains(&key.endpoint) || idle_s > timeout_s(key.protocol, flow.state.flags)
+    let idle_s = now_s.saturating_sub(known.seen_s());
+    !endpoints.contains(&key.endpoint) || idle_s > timeout_s(key.protocol, known.flags())
 }
 
 impl Flows {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let (v4, v6) = (Table::open(pins, "flows_v4")?, Table::open(pins, "flows_v6")?);
-        Ok(Self { v4, v6, place: Place::beginning() })
+        Ok(Self {
+            v4: Table::open(pins, "flows_v4")?,
+            v6: Table::open(pins, "flows_v6")?,
+            cuts_v4: Table::open(pins, "cuts_v4")?,
+            cuts_v6: Table::open(pins, "cuts_v6")?,
+            place: Place::beginning(),
+        })
     }
 
     /// Removes connections that are over, and those of endpoints that are gone, of the next few batches. A connection of
     /// which a packet comes at that very moment is judged again, as after an eviction.
-    pub(super) fn sweep(&mut self, tables: &Tables, now_s: u32) -> Result<Swept, DatapathError> {
-        let endpoints = tables.endpoint_ids()?;
+    pub(super) fn sweep(&mut self, tables: &Tables) -> Result<Swept, DatapathError> {
+        let sweep = Sweep { endpoints: tables.endpoint_ids()?, now_s: tables.control().tick_s() };
         let mut swept = Swept::default();
+        let mut cuts = Swept::default();
         for _ in 0..SLICE {
             match &mut self.place {
                 Place::V4(cursor) => {
-                    if sweep(&self.v4, cursor, now_s, &endpoints, &mut swept)? {
+                    if sweep.batch(&self.v4, cursor, &mut swept)? {
                         self.place = Place::V6(Cursor::default());
                     }
                 }
                 Place::V6(cursor) => {
-                    if sweep(&self.v6, cursor, now_s, &endpoints, &mut swept)? {
+                    if sweep.batch(&self.v6, cursor, &mut swept)? {
+                        self.place = Place::CutsV4(Cursor::default());
+                    }
+                }
+                Place::CutsV4(cursor) => {
+                    if sweep.batch(&self.cuts_v4, cursor, &mut cuts)? {
+                        self.place = Place::CutsV6(Cursor::default());
+                    }
+                }
+                Place::CutsV6(cursor) => {
+                    if sweep.batch(&self.cuts_v6, cursor, &mut cuts)? {
                         self.place = Place::beginning();
                         swept.is_over = true;
                         break;
@@ -104,32 +152,40 @@ impl Flows {
     }
 }
 
-/// Sweeps a batch; returns whether it was the table's last one.
-fn sweep<A>(
-    table: &Table<FlowKey<A>, Flow>,
-    cursor: &mut Cursor<FlowKey<A>>,
+/// What a sweep goes by.
+struct Sweep {
+    endpoints: BTreeSet<u32>,
     now_s: u32,
-    endpoints: &BTreeSet<u32>,
-    swept: &mut Swept,
-) -> Result<bool, DatapathError>
-where
-    A: Copy + Debug,
-    FlowKey<A>: Pod,
-{
-    let mut over = Vec::new();
-    let was_last = table.read_batch(cursor, |keys, flows| {
-        let elements = keys.iter().zip(flows);
-        over.extend(elements.filter(|(key, flow)| is_over(key, flow, now_s, endpoints)).map(|(key, _)| *key));
-        swept.kept += keys.len() - over.len();
-    })?;
-    swept.removed += over.len();
-    // Others may have been faster: the table itself evicts.
-    table.delete(&over).map_err(|(_, source)| DatapathError::Table {
-        operation: "delete from".to_owned(),
-        table: table.name(),
-        source,
-    })?;
-    Ok(was_last)
+}
+
+impl Sweep {
+    /// Sweeps a batch; returns whether it was the table's last one.
+    fn batch<A, V: Remembered>(
+        &self,
+        table: &Table<FlowKey<A>, V>,
+        cursor: &mut Cursor<FlowKey<A>>,
+        swept: &mut Swept,
+    ) -> Result<bool, DatapathError>
+    where
+        A: Copy + Debug,
+        FlowKey<A>: Pod,
+    {
+        let Self { endpoints, now_s } = self;
+        let mut over = Vec::new();
+        let was_last = table.read_batch(cursor, |keys, flows| {
+            let elements = keys.iter().zip(flows);
+            over.extend(elements.filter(|(key, flow)| is_over(key, *flow, *now_s, endpoints)).map(|(key, _)| *key));
+            swept.kept += keys.len() - over.len();
+        })?;
+        swept.removed += over.len();
+        // Others may have been faster: the table itself evicts.
+        table.delete(&over).map_err(|(_, source)| DatapathError::Table {
+            operation: "delete from".to_owned(),
+            table: table.name(),
+            source,
+        })?;
+        Ok(was_last)
+    }
 }
 
 #[cfg(test)]

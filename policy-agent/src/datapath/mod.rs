@@ -93,7 +93,9 @@ impl Datapath {
     ) -> Result<(Self, TableState), DatapathError> {
         let programs = load::load(pins, shapes)?;
         let tables = Tables::open(pins)?;
-        let flows = Flows::open(pins)?;
+        let mut flows = Flows::open(pins)?;
+        // An endpoint's number may be used again, but never while a flow has it.
+        while !flows.sweep(&tables)?.is_over {}
         let state = tables.read()?;
         tables.control().set_abi(ABI_VERSION);
         let links = Links::take_over(pins, &programs)?;
@@ -151,9 +153,12 @@ impl Datapath {
     /// Removes connections that nobody has used for long, and those of endpoints that are gone, from the next slice of the
     /// tables of connections.
     pub fn sweep_flows(&mut self) -> Result<Swept, DatapathError> {
-        let now_s = sys::coarse_seconds();
-        let now_s = now_s.map_err(|source| DatapathError::System { operation: "read the clock", source })?;
-        self.flows.sweep(&self.tables, now_s)
+        self.flows.sweep(&self.tables)
+    }
+
+    /// Lets so many seconds pass by the clock by which flows grow old.
+    pub fn tick(&mut self, seconds: u32) {
+        self.tables.control().tick(seconds);
     }
 
     /// Reads the tables once more.

@@ -219,12 +219,15 @@ impl Tables {
         while let Some(first) = rest.first() {
             let length = match first {
                 Step::Flip(commit) => {
+                    // Programs load the commit before the slots, in that order on x86 and perhaps not elsewhere: there
+                    // all that may still have loaded a slot before it was staged end first.
+                    #[cfg(not(target_arch = "x86_64"))]
+                    self.wait_for_grace()?;
                     self.control.flip(*commit);
                     1
                 }
                 Step::Grace => {
-                    let waited = self.grace.wait();
-                    waited.map_err(|source| DatapathError::System { operation: "wait for a grace period", source })?;
+                    self.wait_for_grace()?;
                     1
                 }
                 Step::Write(_) => {
@@ -240,6 +243,11 @@ impl Tables {
             rest = &rest[length..];
         }
         Ok(())
+    }
+
+    fn wait_for_grace(&self) -> Result<(), DatapathError> {
+        let waited = self.grace.wait();
+        waited.map_err(|source| DatapathError::System { operation: "wait for a grace period", source })
     }
 
     /// Makes writes of one kind.

@@ -11,8 +11,16 @@ use policy_lab::BpfFs;
 use crate::net::PATIENCE;
 
 /// Tables that are made fast.
-pub const SMALL: Capacities =
-    Capacities { endpoints: 64, local: 256, addresses: 1024, prefixes: 256, rules: 4096, ports: 1024, flows: 4096 };
+pub const SMALL: Capacities = Capacities {
+    endpoints: 64,
+    local: 256,
+    addresses: 1024,
+    prefixes: 256,
+    rules: 4096,
+    ports: 1024,
+    flows: 4096,
+    cuts: 1024,
+};
 
 /// A BPF file system of its own, with nothing left in it afterwards.
 pub struct Bpffs(BpfFs);

@@ -170,6 +170,8 @@ fn uninstalling_leaves_nothing_and_says_what_it_removed() {
     let tables = [
         "control",
         "counters",
+        "cuts_v4",
+        "cuts_v6",
         "endpoints",
         "flows_v4",
         "flows_v6",
@@ -201,7 +203,7 @@ fn uninstalling_what_is_half_there_removes_the_rest() {
     std::fs::remove_dir(node.bpffs.pin("programs")).expect("empty");
     let removed = node.bpffs.uninstall();
     assert_eq!(removed.links, ["one-from_pod", "two-from_pod", "two-to_pod"]);
-    assert_eq!((removed.programs.len(), removed.tables.len()), (0, 12));
+    assert_eq!((removed.programs.len(), removed.tables.len()), (0, 14));
     assert!(!node.bpffs.pin("").exists());
     assert_eq!(node.programs("one"), [Vec::<u32>::new(), Vec::new()]);
 }

@@ -23,7 +23,7 @@ fn refused(bpffs: &Path, capacities: &Capacities) -> DatapathError {
 fn set_abi(bpffs: &Bpffs, abi: u32) {
     let data = MapData::from_pin(bpffs.pin("control")).expect("pinned");
     let mut control = Array::try_from(Map::from_map_data(data).expect("a map")).expect("an array");
-    control.set(0, Control { commit: 4, abi, reserved: 0 }, 0).expect("written");
+    control.set(0, Control { commit: 4, abi, tick_s: 0 }, 0).expect("written");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn tables_of_another_version_are_left_alone() {
     let error = refused(bpffs.path(), &SMALL);
     assert!(matches!(error, DatapathError::Abi { .. }), "{error:?}");
     assert!(error.to_string().contains("policy-agent uninstall"), "{error}");
-    assert_eq!(bpffs.names("").len(), 15, "nothing is removed");
+    assert_eq!(bpffs.names("").len(), 17, "nothing is removed");
 }
 
 #[test]

@@ -24,6 +24,8 @@ fn a_first_run_begins_with_empty_tables_and_pins_everything() {
     let tables = [
         "control",
         "counters",
+        "cuts_v4",
+        "cuts_v6",
         "endpoints",
         "flows_v4",
         "flows_v6",

@@ -102,6 +102,27 @@ fn flows_are_swept_when_their_endpoint_is_gone() {
 }
 
 #[test]
+fn flows_of_an_endpoint_that_is_gone_are_gone_before_its_number_can_be_used_again() {
+    let mut shop = shop_node();
+    shop.enforce();
+    assert!(shop.reaches("web", "db", "10.1.0.2", 5432));
+    shop.take(pod("a/shop/db").deleted());
+    shop.reopen();
+    assert_eq!(shop.datapath().sweep_flows().expect("swept").removed, 0, "nothing of it is left to sweep");
+}
+
+#[test]
+fn flows_grow_old_by_the_clock_that_the_agent_keeps() {
+    let mut shop = shop_node();
+    shop.enforce();
+    assert!(shop.reaches("web", "db", "10.1.0.2", 5432));
+    shop.datapath().tick(180);
+    assert_eq!(shop.datapath().sweep_flows().expect("swept").removed, 0, "UDP is remembered for so long");
+    shop.datapath().tick(1);
+    assert!(shop.datapath().sweep_flows().expect("swept").removed >= 2);
+}
+
+#[test]
 fn reopening_under_traffic_exchanges_the_programs_and_loses_no_packet() {
     let mut shop = shop_node();
     shop.enforce();

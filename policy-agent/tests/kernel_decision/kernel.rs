@@ -10,8 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
 use policy_common::table::{
-    ABI_VERSION, Control, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry, PortPlace,
-    RuleEntry, RuleKey,
+    ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry,
+    PortPlace, RuleEntry, RuleKey,
 };
 use policy_core::plan::TableState;
 use policy_core::testing::packets::{Hook, WEB};
@@ -58,11 +58,18 @@ impl Kernel {
         self.fill(state);
     }
 
-    /// Makes the maps hold this, and the flow tables nothing.
+    /// Makes the maps hold this, and the tables of connections nothing.
     pub fn begin(&mut self, state: &TableState) {
+        self.forget_flows();
+        self.clear::<FlowKeyOf<V4>, Cut>("cuts_v4");
+        self.clear::<FlowKeyOf<V6>, Cut>("cuts_v6");
+        self.hold(state);
+    }
+
+    /// Empties the flow tables.
+    pub fn forget_flows(&mut self) {
         self.clear::<FlowKeyOf<V4>, Flow>("flows_v4");
         self.clear::<FlowKeyOf<V6>, Flow>("flows_v6");
-        self.hold(state);
     }
 
     fn clear<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
@@ -82,7 +89,7 @@ impl Kernel {
     }
 
     fn fill(&mut self, state: &TableState) {
-        let control = Control { commit: state.commit, abi: ABI_VERSION, reserved: 0 };
+        let control = Control { commit: state.commit, abi: ABI_VERSION, tick_s: 0 };
         let mut array = Array::try_from(self.ebpf.map_mut("control").expect("control")).expect("control");
         array.set(0, control, 0).expect("control");
         for (ifindex, endpoint) in &state.endpoints {

@@ -167,7 +167,8 @@ fn the_kernel_decides_as_the_host_on_random_and_malformed_packets() {
         *if passed { &mut allowed } else { &mut denied } += 1;
     }
     assert!(allowed > 1_000 && denied > 1_000, "{allowed} allowed, {denied} denied");
-    assert_eq!(kernel.flows::<FlowKeyOf<V4>>("flows_v4"), states(&host.flows_v4.borrow()));
-    assert_eq!(kernel.flows::<FlowKeyOf<V6>>("flows_v6"), states(&host.flows_v6.borrow()));
+    let flows = host.into_flows();
+    assert_eq!(kernel.flows::<FlowKeyOf<V4>>("flows_v4"), states(&flows.v4.flows));
+    assert_eq!(kernel.flows::<FlowKeyOf<V6>>("flows_v6"), states(&flows.v6.flows));
     assert_eq!(kernel.counts(state.endpoints[&OWN].counters), counted);
 }

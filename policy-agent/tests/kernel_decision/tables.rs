@@ -17,7 +17,7 @@ fn play(kernel: &mut Kernel, row: &Row) -> String {
                     return format!("\n{:?}: {}\n  step {number}: {told}\n  expected {sight:?}", row.ip, row.claim);
                 }
             }
-            Step::Forget => kernel.begin(stage.node().tables()),
+            Step::Forget => kernel.forget_flows(),
             Step::Commit(_) | Step::OtherCommit | Step::Replace => kernel.hold(stage.node().tables()),
         }
     }

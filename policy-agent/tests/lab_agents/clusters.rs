@@ -1,7 +1,7 @@
 //! Three clusters with agents, and what their manifests say of every probe.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy_agent::cluster_set::ClusterSet;
 use policy_agent::simulate::{Input, Output, Probes, Summary, run};
@@ -64,8 +64,20 @@ impl Enforced {
         let options = AgentOptions::new(env!("CARGO_BIN_EXE_policy-agent")).arg("--log").arg("debug");
         let agents = lab.start_agents(&options).expect("the agents start");
         let enforced = Self { agents, lab };
+        enforced.begin();
         enforced.becomes_simulated(START);
         enforced
+    }
+
+    /// Returns once every agent enforces: before that all traffic passes.
+    fn begin(&self) {
+        let start = Instant::now();
+        for agent in &self.agents {
+            while !self.policyctl(agent.node(), &["status", "-o", "json"]).contains(r#""phase": "enforcing""#) {
+                assert!(start.elapsed() < START, "the agent on {} does not begin", agent.node());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 
     /// Writes a policy to a cluster's directory.

@@ -1,57 +1,111 @@
 //! Packets of connections: known ones pass under the judgement that their flow remembers, others are judged.
 
-use super::policy::Asked;
 use super::{Hook, Verdict};
 use crate::{
     family::FlowKeyOf,
     flow::{self, Opener},
     parse::{Network, Phase, Segment},
     reason::Reason,
-    table::{Flow, FlowState},
+    table::{Cut, Flow, FlowState},
     tables::{AllTables, Direction, FamilyTables},
 };
 
+/// As [`Flow::arrival_ifindex`]: no packet of the other end has been looked at. What the node itself makes, which comes
+/// from no interface, needs no look.
+const UNCHECKED: u32 = 0;
+
 /// What the flow table says of a key.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     /// A flow of this key.
-    Flow(Flow),
+    Known,
     /// None.
     Nothing,
     /// An element that carries another key's tag, and goes on doing so.
     Foreign,
 }
 
+/// How a new flow comes into the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Unless there is one already.
+    Insert,
+    /// In place of one that is not to be believed.
+    Replace,
+}
+
+/// Whom a packet speaks for, as its flow remembers it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    /// The one that the flow is of.
+    TheSame,
+    /// The node, where the flow is of another that has its address.
+    TheNode,
+    /// Another that has the node's address, where the flow is the node's.
+    Another,
+}
+
 impl<T: AllTables> Hook<'_, T> {
     /// Judges a packet of the connection with `peer`.
+    ///
+    /// Nearly all packets belong to a connection about which nothing is left to find out or to write down: for them this
+    /// is one look-up. Everything else is a function of its own in the kernel, so that it is not in their way.
     #[inline(always)]
     pub(super) fn connection<F: Network>(&self, peer: F::Addr, segment: &Segment) -> Verdict
     where
         T: FamilyTables<F>,
     {
         let key = flow::key::<F>(self.id, peer, segment, self.direction);
-        match self.find::<F>(&key) {
-            Found::Flow(flow) => self.known::<F>(&key, &flow, segment.phase),
-            Found::Nothing => self.unknown::<F>(&key, segment.phase, false),
-            Found::Foreign => self.unknown::<F>(&key, segment.phase, true),
+        let mut flow = Flow::default();
+        let mut found = Found::Nothing;
+        if let Some(element) = FamilyTables::<F>::flow(self.tables, &key) {
+            flow = element;
+            found = if flow.state.tag == flow::tag::<F>(&key) { Found::Known } else { Found::Foreign };
         }
+        if found == Found::Known && self.is_settled(&flow, segment.phase) {
+            return Verdict::allow(Reason::Established);
+        }
+        self.unsettled::<F>(&key, &mut flow, found, segment.phase)
     }
 
+    /// Whether a packet passes under what its flow remembers, and changes nothing of it.
     #[inline(always)]
-    fn find<F: Network>(&self, key: &FlowKeyOf<F>) -> Found
+    fn is_settled(&self, flow: &Flow, phase: Phase) -> bool {
+        let state = &flow.state;
+        let opener = state.opener();
+        let goes_on = matches!(phase, Phase::MayOpen | Phase::Accepts | Phase::Continues);
+        let is_from_there = self.direction == Direction::FromPod
+            || flow.arrival_ifindex == self.context.ingress_ifindex
+                && (opener == Opener::Own || !state.is_node() && !self.has_local_socket());
+        state.allows(opener.judged_as(self.direction), self.commit)
+            && goes_on
+            && is_from_there
+            && flow.seen_s == self.tables.now_s()
+    }
+
+    #[inline(never)]
+    fn unsettled<F: Network>(&self, key: &FlowKeyOf<F>, flow: &mut Flow, found: Found, phase: Phase) -> Verdict
     where
         T: FamilyTables<F>,
     {
-        let tag = flow::tag::<F>(key);
-        let Some(flow) = FamilyTables::<F>::flow(self.tables, key) else {
-            return Found::Nothing;
-        };
-        if flow.state.tag == tag {
-            return Found::Flow(flow);
+        let mut found = found;
+        if found == Found::Foreign {
+            // The element changed hands while it was read; it cannot do so again and again.
+            match FamilyTables::<F>::flow(self.tables, key) {
+                Some(again) => {
+                    *flow = again;
+                    if flow.state.tag == flow::tag::<F>(key) {
+                        found = Found::Known;
+                    }
+                }
+                None => found = Found::Nothing,
+            }
         }
-        match FamilyTables::<F>::flow(self.tables, key) {
-            Some(flow) if flow.state.tag == tag => Found::Flow(flow),
-            Some(_) => Found::Foreign,
-            None => Found::Nothing,
+        match found {
+            Found::Known => self.known::<F>(key, flow, phase),
+            Found::Nothing => self.unknown::<F>(key, phase, Entry::Insert),
+            Found::Foreign => self.unknown::<F>(key, phase, Entry::Replace),
         }
     }
 
@@ -60,22 +114,24 @@ impl<T: AllTables> Hook<'_, T> {
     where
         T: FamilyTables<F>,
     {
-        let arrival = self.context.ingress_ifindex;
         if self.direction == Direction::ToPod {
-            if (flow.arrival_ifindex != arrival || flow.state.commit != self.commit as u32)
-                && self.is_martian::<F>(&key.peer)
-            {
+            // Under another commit the address may have become an endpoint's of this node.
+            let is_unchecked = flow.arrival_ifindex != self.context.ingress_ifindex || !self.is_current(&flow.state);
+            if is_unchecked && self.is_martian::<F>(&key.peer) {
                 return Verdict::deny(Reason::MartianSource);
             }
-            // Only the node's own sockets speak for the node.
-            if flow.state.is_node() && !self.has_local_socket() {
-                return self.judge::<F>(Direction::ToPod, &key.peer, asked::<F>(key, Direction::ToPod));
+            match self.speaker::<F>(key, &flow.state) {
+                Speaker::TheSame => {}
+                Speaker::TheNode => return self.unknown::<F>(key, phase, Entry::Replace),
+                Speaker::Another if matches!(phase, Phase::Opens | Phase::MayOpen) => {
+                    return self.unknown::<F>(key, phase, Entry::Replace);
+                }
+                Speaker::Another => return self.judge::<F>(key, Direction::ToPod),
             }
         }
         let opener = flow.state.opener();
-        let sender = Opener::sender(self.direction);
-        if phase == Phase::Opens && opener != sender {
-            return self.reopened::<F>(key, flow);
+        if phase == Phase::Opens && (opener != Opener::sender(self.direction) || flow.state.is_closing()) {
+            return self.reopened::<F>(key, &flow.state);
         }
         let judged_as = opener.judged_as(self.direction);
         if flow.state.allows(judged_as, self.commit) {
@@ -84,14 +140,85 @@ impl<T: AllTables> Hook<'_, T> {
         }
         let verdict = self.judge_again::<F>(key, &flow.state, judged_as);
         if verdict.allow {
-            // A rule vouches for its sender where nobody was seen to open; the mere absence of isolation does not.
-            let vouched = opener == Opener::Nobody && verdict.reason == Reason::Rule;
-            let opener = if vouched { sender } else { opener };
-            let state = flow.state.judged_again(self.commit, opener, judged_as);
-            FamilyTables::<F>::store_flow_state(self.tables, key, if phase.ends() { state.closing() } else { state });
-            self.note_seen::<F>(key, flow);
+            self.goes_on::<F>(key, &flow.state, phase, verdict.reason, judged_as);
+        } else {
+            self.is_cut::<F>(key, flow);
         }
         verdict
+    }
+
+    /// A known connection was judged again, and is allowed.
+    #[inline(always)]
+    fn goes_on<F: Network>(
+        &self,
+        key: &FlowKeyOf<F>,
+        state: &FlowState,
+        phase: Phase,
+        reason: Reason,
+        judged_as: Direction,
+    ) where
+        T: FamilyTables<F>,
+    {
+        let mut opener = state.opener();
+        if state.is_cut() {
+            FamilyTables::<F>::forget_cut(self.tables, key);
+        } else if opener == Opener::Nobody {
+            opener = self.presumed_opener::<F>(key, phase, reason);
+        }
+        let state = state.judged_again(self.commit, opener, judged_as);
+        self.note_judged::<F>(key, if phase.ends() { state.closing() } else { state });
+    }
+
+    /// A known connection was judged again, and is not allowed any more: that outlives its flow.
+    #[inline(always)]
+    fn is_cut<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow)
+    where
+        T: FamilyTables<F>,
+    {
+        if !flow.state.is_cut() {
+            FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), reserved: 0 });
+            FamilyTables::<F>::store_flow_state(self.tables, key, flow.state.cut());
+        }
+    }
+
+    /// Who counts as the opener of a connection that was picked up in mid-stream, and whose packet is allowed: its
+    /// sender, if a rule vouches for it and nothing is known against it. The mere absence of isolation vouches for
+    /// nobody, so that what was forbidden never comes back as somebody's reply; and whoever accepts has not opened.
+    #[inline(always)]
+    fn presumed_opener<F: Network>(&self, key: &FlowKeyOf<F>, phase: Phase, reason: Reason) -> Opener
+    where
+        T: FamilyTables<F>,
+    {
+        let is_vouched = phase != Phase::Accepts && reason == Reason::Rule;
+        if is_vouched && !FamilyTables::<F>::is_cut(self.tables, key) {
+            Opener::sender(self.direction)
+        } else {
+            Opener::Nobody
+        }
+    }
+
+    /// Only the node's own sockets speak for the node. Of a connection that the endpoint opened nobody speaks first.
+    #[inline(always)]
+    fn speaker<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Speaker
+    where
+        T: FamilyTables<F>,
+    {
+        let has_socket = self.has_local_socket();
+        if state.opener() == Opener::Own || !has_socket && !state.is_node() {
+            return Speaker::TheSame;
+        }
+        // Which addresses are the node's can only change with the commit.
+        let is_node = has_socket && (state.is_node() && self.is_current(state) || self.is_host::<F>(&key.peer));
+        match (state.is_node(), is_node) {
+            (true, false) => Speaker::Another,
+            (false, true) => Speaker::TheNode,
+            (true, true) | (false, false) => Speaker::TheSame,
+        }
+    }
+
+    #[inline(always)]
+    fn is_current(&self, state: &FlowState) -> bool {
+        state.commit == self.commit as u32
     }
 
     /// As the opener would be judged now.
@@ -103,27 +230,29 @@ impl<T: AllTables> Hook<'_, T> {
         if state.is_node() && judged_as == Direction::ToPod && self.is_host::<F>(&key.peer) {
             return Verdict::allow(Reason::Node);
         }
-        self.judge::<F>(judged_as, &key.peer, asked::<F>(key, judged_as))
+        self.judge::<F>(key, judged_as)
     }
 
-    /// The end that did not open the connection opens one with the same ports: a new connection.
+    /// A connection is opened with the ports of a known one, by the other end, or after that one has ended.
     #[inline(always)]
-    fn reopened<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow) -> Verdict
+    fn reopened<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Verdict
     where
         T: FamilyTables<F>,
     {
         let (verdict, is_node) = self.judge_new::<F>(key);
         if verdict.allow {
+            if state.is_cut() {
+                FamilyTables::<F>::forget_cut(self.tables, key);
+            }
             let sender = Opener::sender(self.direction);
-            let state = FlowState::judged(flow.state.tag, self.commit, sender, self.direction, is_node);
-            FamilyTables::<F>::store_flow_state(self.tables, key, state);
-            self.note_seen::<F>(key, flow);
+            let judged = FlowState::judged(state.tag, self.commit, sender, self.direction, is_node);
+            self.note_judged::<F>(key, judged);
         }
         verdict
     }
 
     #[inline(always)]
-    fn unknown<F: Network>(&self, key: &FlowKeyOf<F>, phase: Phase, replace: bool) -> Verdict
+    fn unknown<F: Network>(&self, key: &FlowKeyOf<F>, phase: Phase, entry: Entry) -> Verdict
     where
         T: FamilyTables<F>,
     {
@@ -134,18 +263,21 @@ impl<T: AllTables> Hook<'_, T> {
         if !verdict.allow || phase == Phase::Resets {
             return verdict;
         }
-        let seen_to_open = matches!(phase, Phase::Opens | Phase::MayOpen) || verdict.reason == Reason::Rule;
-        let opener = if seen_to_open { Opener::sender(self.direction) } else { Opener::Nobody };
+        let opener = match phase {
+            Phase::Opens => Opener::sender(self.direction),
+            Phase::MayOpen if !is_node && FamilyTables::<F>::is_cut(self.tables, key) => Opener::Nobody,
+            Phase::MayOpen => Opener::sender(self.direction),
+            _ => self.presumed_opener::<F>(key, phase, verdict.reason),
+        };
         let state = FlowState::judged(flow::tag::<F>(key), self.commit, opener, self.direction, is_node);
         let flow = Flow {
             state: if phase.ends() { state.closing() } else { state },
             seen_s: self.tables.now_s(),
-            arrival_ifindex: self.arrival(0),
+            arrival_ifindex: self.arrival(UNCHECKED),
         };
-        if replace {
-            FamilyTables::<F>::replace_flow(self.tables, key, &flow);
-        } else {
-            FamilyTables::<F>::insert_flow(self.tables, key, &flow);
+        match entry {
+            Entry::Insert => FamilyTables::<F>::insert_flow(self.tables, key, &flow),
+            Entry::Replace => FamilyTables::<F>::replace_flow(self.tables, key, &flow),
         }
         verdict
     }
@@ -159,7 +291,7 @@ impl<T: AllTables> Hook<'_, T> {
         if self.direction == Direction::ToPod && self.is_nodes_own::<F>(&key.peer) {
             return (Verdict::allow(Reason::Node), true);
         }
-        (self.judge::<F>(self.direction, &key.peer, asked::<F>(key, self.direction)), false)
+        (self.judge::<F>(key, self.direction), false)
     }
 
     /// Keeps a flow that was just used up to date; writes nothing that stands there already.
@@ -173,6 +305,16 @@ impl<T: AllTables> Hook<'_, T> {
             FamilyTables::<F>::store_flow_state(self.tables, key, state);
         }
         self.note_seen::<F>(key, flow);
+    }
+
+    /// After a new judgement what vouched for the other end's source before vouches no more: first of all that is said.
+    #[inline(always)]
+    fn note_judged<F: Network>(&self, key: &FlowKeyOf<F>, state: FlowState)
+    where
+        T: FamilyTables<F>,
+    {
+        FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), self.arrival(UNCHECKED));
+        FamilyTables::<F>::store_flow_state(self.tables, key, state);
     }
 
     #[inline(always)]
@@ -194,14 +336,4 @@ impl<T: AllTables> Hook<'_, T> {
             Direction::ToPod => self.context.ingress_ifindex,
         }
     }
-}
-
-/// What a connection with this key asks of its destination, if the given direction's sender opened it.
-#[inline(always)]
-fn asked<F: Network>(key: &FlowKeyOf<F>, judged_as: Direction) -> Asked {
-    let port = match judged_as {
-        Direction::FromPod => key.peer_port,
-        Direction::ToPod => key.own_port,
-    };
-    Asked { protocol: key.protocol, port }
 }

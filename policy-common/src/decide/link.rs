@@ -2,6 +2,7 @@
 
 use super::{Hook, Verdict};
 use crate::{
+    family::{Family as _, V4},
     packet::Packet,
     parse::Arp,
     reason::Reason,
@@ -9,8 +10,8 @@ use crate::{
 };
 
 impl<T: AllTables> Hook<'_, T> {
-    /// ARP always passes, but an endpoint speaks for its own address only.
-    #[inline(always)]
+    /// ARP always passes, but an endpoint speaks for its own address only, and nobody else speaks for it.
+    #[inline(never)]
     pub(super) fn arp<P: Packet + ?Sized>(&self, packet: &P) -> Verdict {
         let Some(Arp { sender }) = Arp::parse(packet) else {
             // Whose it is cannot be said.
@@ -19,9 +20,10 @@ impl<T: AllTables> Hook<'_, T> {
                 Direction::ToPod => self.opaque(Reason::Unparsable),
             };
         };
-        let honest = sender == [0; 4] || self.endpoint.v4() == Some(sender);
+        let honest = sender == V4::UNSPECIFIED || sender == self.endpoint.v4();
         match self.direction {
             Direction::FromPod if !honest => Verdict::deny(Reason::SpoofedSource),
+            Direction::ToPod if self.is_martian::<V4>(&sender) => Verdict::deny(Reason::MartianSource),
             Direction::FromPod | Direction::ToPod => Verdict::allow(Reason::Neighbour),
         }
     }

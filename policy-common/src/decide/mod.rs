@@ -2,16 +2,19 @@
 
 mod connection;
 mod link;
+mod neighbour;
 mod policy;
 mod related;
 
 use crate::{
     packet::Packet,
-    parse::{Content, Datagram, Link, Network},
+    parse::{Link, Network, Plain, Segment, What},
     reason::Reason,
-    table::{IFINDEX_HOST, POLICY_OPEN, RULE_NONE, live_slot},
+    table::{POLICY_OPEN, RULE_NONE, live_slot},
     tables::{AllTables, Direction, EndpointRow, FamilyTables},
 };
+
+use neighbour::Discovery;
 
 /// What a hook knows of a packet besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,61 +115,73 @@ impl<T: AllTables> Hook<'_, T> {
     where
         T: FamilyTables<F>,
     {
-        let Some(datagram) = F::parse(packet) else {
+        let datagram = packet.datagram::<F>();
+        match (datagram.what(), self.direction) {
             // Whose it is cannot be said.
-            return match self.direction {
-                Direction::FromPod => Verdict::deny(Reason::SpoofedSource),
-                Direction::ToPod => self.opaque(Reason::Unparsable),
-            };
-        };
-        match self.direction {
-            Direction::FromPod => self.leaving::<F, P>(packet, &datagram),
-            Direction::ToPod => self.reaching::<F, P>(packet, &datagram),
+            (What::Nothing, Direction::FromPod) => Verdict::deny(Reason::SpoofedSource),
+            (What::Nothing, Direction::ToPod) => self.opaque(Reason::Unparsable),
+            (_, Direction::FromPod) => self.leaving::<F, P>(packet, &datagram),
+            (_, Direction::ToPod) => self.reaching::<F, P>(packet, &datagram),
         }
     }
 
     #[inline(always)]
-    fn leaving<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Datagram<F::Addr>) -> Verdict
+    fn leaving<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Plain<F::Addr>) -> Verdict
     where
         T: FamilyTables<F>,
     {
-        let own = F::own_address(&self.endpoint);
-        if let Content::Neighbour { kind, at } = datagram.content {
-            return if F::may_send_neighbour(packet, &datagram.source, own, kind, at) {
-                Verdict::allow(Reason::Neighbour)
-            } else {
-                Verdict::deny(Reason::SpoofedSource)
-            };
+        let (source, destination) = (datagram.source(), datagram.destination());
+        let mut segment = datagram.segment();
+        let mut what = datagram.what();
+        if what == What::Neighbour {
+            match self.neighbour_leaves::<F, P>(packet, datagram) {
+                Discovery::OnLink => return Verdict::allow(Reason::Neighbour),
+                Discovery::Lie => return Verdict::deny(Reason::SpoofedSource),
+                Discovery::Routed => (what, segment) = (What::Segment, Segment::of_other_icmp(F::ICMP)),
+            }
         }
-        if own != Some(datagram.source) {
+        if !self.is_own::<F>(&source) {
             return Verdict::deny(Reason::SpoofedSource);
         }
-        if datagram.source == datagram.destination {
+        // The element that the address was read from may have changed hands meanwhile.
+        if !self.is_still_mine() {
+            return Verdict::deny(Reason::TableRace);
+        }
+        if F::same(&source, &destination) {
             return Verdict::allow(Reason::SelfTraffic);
         }
-        match &datagram.content {
-            Content::Segment(segment) => self.connection::<F>(datagram.destination, segment),
-            Content::Error { quoted_at } => self.error::<F, P>(packet, datagram.destination, own, *quoted_at),
-            Content::Fragment => self.opaque(Reason::Fragment),
-            Content::Unparsable | Content::Neighbour { .. } => self.opaque(Reason::Unparsable),
+        match what {
+            What::Segment => self.connection::<F>(destination, &segment),
+            What::Error => self.error::<F, P>(packet, &destination, datagram.quoted_at()),
+            What::Fragment => self.opaque(Reason::Fragment),
+            What::Unparsable | What::Neighbour | What::Nothing => self.opaque(Reason::Unparsable),
         }
     }
 
     #[inline(always)]
-    fn reaching<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Datagram<F::Addr>) -> Verdict
+    fn reaching<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Plain<F::Addr>) -> Verdict
     where
         T: FamilyTables<F>,
     {
-        let own = F::own_address(&self.endpoint);
-        match &datagram.content {
-            // Looks at the source itself, where the flow does not vouch for it.
-            Content::Segment(segment) if own != Some(datagram.source) => self.connection::<F>(datagram.source, segment),
-            Content::Neighbour { .. } => Verdict::allow(Reason::Neighbour),
-            _ if self.is_martian::<F>(&datagram.source) => Verdict::deny(Reason::MartianSource),
-            Content::Segment(_) => Verdict::allow(Reason::SelfTraffic),
-            Content::Error { quoted_at } => self.error::<F, P>(packet, datagram.source, own, *quoted_at),
-            Content::Fragment => self.opaque(Reason::Fragment),
-            Content::Unparsable => self.opaque(Reason::Unparsable),
+        let source = datagram.source();
+        let what = datagram.what();
+        // Looks at the source itself, where the flow does not vouch for it.
+        if what == What::Segment && !self.is_own::<F>(&source) {
+            return self.connection::<F>(source, &datagram.segment());
+        }
+        if self.is_martian::<F>(&source) {
+            return Verdict::deny(Reason::MartianSource);
+        }
+        match what {
+            What::Segment if self.is_still_mine() => Verdict::allow(Reason::SelfTraffic),
+            What::Segment => Verdict::deny(Reason::TableRace),
+            What::Neighbour => match self.neighbour_reaches::<F, P>(packet, &datagram.neighbour()) {
+                Discovery::Lie => Verdict::deny(Reason::MartianSource),
+                Discovery::OnLink | Discovery::Routed => Verdict::allow(Reason::Neighbour),
+            },
+            What::Error => self.error::<F, P>(packet, &source, datagram.quoted_at()),
+            What::Fragment => self.opaque(Reason::Fragment),
+            What::Unparsable | What::Nothing => self.opaque(Reason::Unparsable),
         }
     }
 
@@ -190,9 +205,8 @@ impl<T: AllTables> Hook<'_, T> {
         if arrival == 0 {
             return false;
         }
-        self.local::<F>(source).is_some_and(|local| {
-            local.ifindex != IFINDEX_HOST && local.ifindex != arrival && (local.bridge == 0 || local.bridge != arrival)
-        })
+        let place = self.place::<F>(source);
+        place.is_endpoint() && place.ifindex() != arrival && (place.bridge() == 0 || place.bridge() != arrival)
     }
 
     /// Whether a local socket of the node sent the packet under one of the node's addresses.
@@ -214,7 +228,20 @@ impl<T: AllTables> Hook<'_, T> {
     where
         T: FamilyTables<F>,
     {
-        self.local::<F>(address).is_some_and(|local| local.ifindex == IFINDEX_HOST)
+        self.place::<F>(address).is_host()
+    }
+
+    /// Whether it is the endpoint's address.
+    #[inline(always)]
+    fn is_own<F: Network>(&self, address: &F::Addr) -> bool {
+        F::same(address, &F::own_address(&self.endpoint)) && !F::same(address, &F::UNSPECIFIED)
+    }
+
+    /// Whether the endpoint's element still is the one that was found.
+    #[inline(always)]
+    fn is_still_mine(&self) -> bool {
+        let word = self.endpoint.endpoint();
+        word.tag == self.context.ifindex && word.id == self.id
     }
 
     #[inline(always)]

@@ -2,27 +2,20 @@
 
 use super::{Hook, Verdict};
 use crate::{
-    family::Family,
+    family::{Family, FlowKeyOf},
     parse::{Network, protocol},
     reason::Reason,
     table::{
-        Answer, IDENTITY_ABSENT, IDENTITY_WORLD, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS, PortKey,
-        PortPlace, RuleEntry, RuleKey,
+        Answer, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS,
+        PortKey, PortPlace, RuleEntry, RuleKey,
     },
     tables::{AllTables, Direction, EndpointRow, FamilyTables},
 };
 
-/// What a connection asks of its destination.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) protocol: u8,
-    pub(super) port: u16,
-}
-
 impl<T: AllTables> Hook<'_, T> {
-    /// Whether the endpoint's policy of a direction allows a connection with `peer`.
-    #[inline(always)]
-    pub(super) fn judge<F: Network>(&self, judged_as: Direction, peer: &F::Addr, asked: Asked) -> Verdict
+    /// Whether the endpoint's policy of a direction allows a connection, opened in that direction.
+    #[inline(never)]
+    pub(super) fn judge<F: Network>(&self, key: &FlowKeyOf<F>, judged_as: Direction) -> Verdict
     where
         T: FamilyTables<F>,
     {
@@ -32,17 +25,15 @@ impl<T: AllTables> Hook<'_, T> {
             Ok(policy) => policy,
             Err(race) => return Verdict::deny(race),
         };
-        let identity = match self.identity::<F>(peer) {
-            Ok(identity) => identity,
-            Err(race) => return Verdict::deny(race),
-        };
-        let Some(row) = self.row(policy, identity) else {
-            return Verdict::deny(Reason::NoRule);
-        };
+        let identity = self.identity::<F>(&key.peer, <F as Family>::tag(&key.peer));
+        if identity == Identified::RACE {
+            return Verdict::deny(Reason::TableRace);
+        }
+        let row = self.row(policy, identity.0 as u32);
         match row.answer {
             Answer::Allow => Verdict { allow: true, reason: Reason::Rule, rule: row.rule },
             Answer::Deny => denied(row.rule),
-            Answer::Ports => self.judge_port(row.ports, asked),
+            Answer::Ports => self.judge_port(row.ports, key.protocol, asked_port::<F>(key, judged_as)),
         }
     }
 
@@ -54,17 +45,18 @@ impl<T: AllTables> Hook<'_, T> {
     }
 
     #[inline(always)]
-    fn row(&self, policy: u32, identity: u32) -> Option<RuleEntry> {
-        let own = self.tables.rule(&RuleKey { policy, identity });
-        if own.is_some() || identity == IDENTITY_WORLD {
+    fn row(&self, policy: u32, identity: u32) -> RuleEntry {
+        if let Some(own) = self.tables.rule(&RuleKey { policy, identity }) {
             return own;
         }
-        self.tables.rule(&RuleKey { policy, identity: IDENTITY_WORLD })
+        if identity == IDENTITY_WORLD {
+            return RuleEntry::NOTHING;
+        }
+        self.tables.rule(&RuleKey { policy, identity: IDENTITY_WORLD }).unwrap_or(RuleEntry::NOTHING)
     }
 
     #[inline(always)]
-    fn judge_port(&self, table: u32, asked: Asked) -> Verdict {
-        let Asked { protocol, port } = asked;
+    fn judge_port(&self, table: u32, protocol: u8, port: u16) -> Verdict {
         if !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
             return Verdict::deny(Reason::NoRule);
         }
@@ -80,34 +72,121 @@ impl<T: AllTables> Hook<'_, T> {
     }
 
     /// The identity of an address: its own, else that of the longest prefix around it, else the world's.
-    #[inline(always)]
-    fn identity<F: Network>(&self, address: &F::Addr) -> Result<u32, Reason>
+    ///
+    /// The tag is the address's: whoever holds the address where it is aligned finds it out faster.
+    #[inline(never)]
+    fn identity<F: Network>(&self, address: &F::Addr, tag: u32) -> Identified
     where
         T: FamilyTables<F>,
     {
-        let tag = F::tag(address);
-        let found = || FamilyTables::<F>::ident(self.tables, address, self.slot());
-        let mut word = found();
-        if word.is_some_and(|word| word.tag != tag) {
+        let Some(mut word) = FamilyTables::<F>::ident(self.tables, address, self.slot()) else {
+            return self.identity_of_prefix::<F>(address);
+        };
+        if word.tag != tag {
             // The element changed hands while it was read; it cannot do so again and again.
-            word = found();
+            let Some(again) = FamilyTables::<F>::ident(self.tables, address, self.slot()) else {
+                return self.identity_of_prefix::<F>(address);
+            };
+            word = again;
         }
-        match word {
-            Some(word) if word.tag != tag => Err(Reason::TableRace),
-            Some(word) if word.id != IDENTITY_ABSENT => Ok(word.id),
-            _ => Ok(FamilyTables::<F>::net(self.tables, address, self.slot()).unwrap_or(IDENTITY_WORLD)),
+        if word.tag != tag {
+            return Identified::RACE;
         }
+        if word.id == IDENTITY_ABSENT { self.identity_of_prefix::<F>(address) } else { Identified::new(word.id) }
     }
 
-    /// The local table's element of an address.
     #[inline(always)]
-    pub(super) fn local<F: Network>(&self, address: &F::Addr) -> Option<Local>
+    fn identity_of_prefix<F: Network>(&self, address: &F::Addr) -> Identified
     where
         T: FamilyTables<F>,
     {
-        let tag = <F as Family>::tag(address);
-        let found = || FamilyTables::<F>::local(self.tables, address);
-        found().filter(|local| local.tag == tag).or_else(|| found().filter(|local| local.tag == tag))
+        Identified::new(FamilyTables::<F>::net(self.tables, address, self.slot()).unwrap_or(IDENTITY_WORLD))
+    }
+
+    /// Where an address is, by the local table.
+    #[inline(always)]
+    pub(super) fn place<F: Network>(&self, address: &F::Addr) -> Place
+    where
+        T: FamilyTables<F>,
+    {
+        self.place_of::<F>(address, <F as Family>::tag(address))
+    }
+
+    #[inline(never)]
+    fn place_of<F: Network>(&self, address: &F::Addr, tag: u32) -> Place
+    where
+        T: FamilyTables<F>,
+    {
+        let Some(local) = FamilyTables::<F>::local(self.tables, address) else { return Place::ELSEWHERE };
+        if local.tag == tag {
+            return Place::of(&local);
+        }
+        // The element changed hands while it was read.
+        match FamilyTables::<F>::local(self.tables, address) {
+            Some(again) if again.tag == tag => Place::of(&again),
+            _ => Place::ELSEWHERE,
+        }
+    }
+}
+
+/// An identity, or none because its element changed hands; one register, in which kernel functions answer.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identified(u64);
+
+impl Identified {
+    const RACE: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    fn new(identity: u32) -> Self {
+        Self(identity as u64)
+    }
+}
+
+/// Where an address is: the interface of a pod of this node and its bridge, the node itself, or elsewhere; one register.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+impl Place {
+    const ELSEWHERE: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    fn of(local: &Local) -> Self {
+        Self(u64::from(local.bridge) << 32 | u64::from(local.ifindex))
+    }
+
+    /// Whether it is a pod's of this node.
+    #[inline(always)]
+    pub(super) fn is_endpoint(self) -> bool {
+        self != Self::ELSEWHERE && !self.is_host()
+    }
+
+    /// Whether it is the node itself.
+    #[inline(always)]
+    pub(super) fn is_host(self) -> bool {
+        self != Self::ELSEWHERE && self.ifindex() == IFINDEX_HOST
+    }
+
+    /// The interface.
+    #[inline(always)]
+    pub(super) fn ifindex(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The bridge that the pod's interface is a port of, or 0.
+    #[inline(always)]
+    pub(super) fn bridge(self) -> u32 {
+        if self == Self::ELSEWHERE { 0 } else { (self.0 >> 32) as u32 }
+    }
+}
+
+/// The port that a connection asks of its destination, if the given direction's sender opened it.
+#[inline(always)]
+fn asked_port<F: Network>(key: &FlowKeyOf<F>, judged_as: Direction) -> u16 {
+    match judged_as {
+        Direction::FromPod => key.peer_port,
+        Direction::ToPod => key.own_port,
     }
 }
 

@@ -1,35 +1,29 @@
 //! ICMP errors: allowed where the packet that they quote belongs to an allowed connection.
 
-use super::policy::Asked;
 use super::{Hook, Verdict};
 use crate::{
     flow,
     packet::Packet,
-    parse::Network,
+    parse::{Network, Segment},
     reason::Reason,
     tables::{AllTables, Direction, FamilyTables},
 };
 
 impl<T: AllTables> Hook<'_, T> {
     /// Judges an ICMP error; about anything but an allowed connection it is ICMP like any other.
-    #[inline(always)]
-    pub(super) fn error<F: Network, P: Packet + ?Sized>(
-        &self,
-        packet: &P,
-        peer: F::Addr,
-        own: Option<F::Addr>,
-        quoted_at: u32,
-    ) -> Verdict
+    #[inline(never)]
+    pub(super) fn error<F: Network, P: Packet + ?Sized>(&self, packet: &P, peer: &F::Addr, quoted_at: u32) -> Verdict
     where
         T: FamilyTables<F>,
     {
-        if self.quotes_allowed_connection::<F, P>(packet, &peer, own, quoted_at) {
+        if self.quotes_allowed_connection::<F, P>(packet, peer, quoted_at) {
             return Verdict::allow(Reason::Related);
         }
-        if self.direction == Direction::ToPod && self.is_nodes_own::<F>(&peer) {
+        if self.direction == Direction::ToPod && self.is_nodes_own::<F>(peer) {
             return Verdict::allow(Reason::Node);
         }
-        self.judge::<F>(self.direction, &peer, Asked { protocol: F::ICMP, port: 0 })
+        let key = flow::key::<F>(self.id, *peer, &Segment::of_other_icmp(F::ICMP), self.direction);
+        self.judge::<F>(&key, self.direction)
     }
 
     /// An error that reaches the endpoint is about a packet that it sent; one that it sends, about one that reached it.
@@ -38,7 +32,6 @@ impl<T: AllTables> Hook<'_, T> {
         &self,
         packet: &P,
         peer: &F::Addr,
-        own: Option<F::Addr>,
         quoted_at: u32,
     ) -> bool
     where
@@ -50,8 +43,8 @@ impl<T: AllTables> Hook<'_, T> {
             Direction::FromPod => (Direction::ToPod, quoted.destination, quoted.source),
         };
         // Who sent what an endpoint complains of is told so, and nobody else.
-        let is_misdirected = self.direction == Direction::FromPod && *peer != quoted_peer;
-        if own != Some(quoted_own) || is_misdirected {
+        let is_misdirected = self.direction == Direction::FromPod && !F::same(peer, &quoted_peer);
+        if !self.is_own::<F>(&quoted_own) || is_misdirected {
             return false;
         }
         let key = flow::key::<F>(self.id, quoted_peer, &quoted.segment, quoted_direction);

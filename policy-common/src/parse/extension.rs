@@ -35,6 +35,9 @@ pub(super) fn walk<P: Packet + ?Sized>(packet: &P, next_header: u8, at: u32, end
     if matches!(next_header, TCP | UDP | ICMPV6 | SCTP) {
         return Some(Chain { protocol: next_header, at, part: Part::Whole });
     }
+    if !P::WHOLE {
+        return None;
+    }
     let mut chain = Chain { protocol: next_header, at, part: Part::Whole };
     (walk_headers(packet, &mut chain, end) == Walk::Arrived).then_some(chain)
 }

@@ -56,17 +56,21 @@ fn content<P: Packet + ?Sized>(packet: &P, header: &Header) -> Content {
     if total_length < header.length || total_length > available {
         return Content::Unparsable;
     }
-    let at = ETHERNET_LENGTH + header.length;
-    if header.length > HEADER_LENGTH && !options_are_harmless(packet, at) {
-        return Content::Unparsable;
+    // Without options everything stands at places that are known when this is compiled.
+    let mut length = HEADER_LENGTH;
+    if header.length > HEADER_LENGTH {
+        if !P::WHOLE || !options_are_harmless(packet, ETHERNET_LENGTH + header.length) {
+            return Content::Unparsable;
+        }
+        length = header.length;
     }
     if header.fragment & FRAGMENT_OFFSET != 0 {
         return Content::Fragment;
     }
     let payload = transport::Payload {
         protocol: header.protocol,
-        at,
-        length: total_length - header.length,
+        at: ETHERNET_LENGTH + length,
+        length: total_length - length,
         whole: header.fragment & MORE_FRAGMENTS == 0,
         hop_limit: header.hop_limit,
     };

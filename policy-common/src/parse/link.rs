@@ -22,7 +22,7 @@ impl Link {
     /// Reads the type of the frame.
     #[inline(always)]
     pub fn parse<P: Packet + ?Sized>(packet: &P) -> Self {
-        match packet.load(12).map(u16::from_be_bytes) {
+        match packet.ether_type() {
             Some(0x0800) => Self::V4,
             Some(0x86dd) => Self::V6,
             Some(0x0806) => Self::Arp,

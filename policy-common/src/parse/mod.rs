@@ -4,9 +4,11 @@ mod extension;
 mod ipv4;
 mod ipv6;
 mod link;
+mod plain;
 mod transport;
 
 pub use link::{Arp, Link};
+pub use plain::{Plain, What};
 pub use transport::{Phase, Segment};
 
 use crate::{
@@ -59,12 +61,7 @@ pub enum Content {
     /// A packet of a connection (in the wide sense in which ICMP echo and any protocol have connections).
     Segment(Segment),
     /// A message of neighbour, router or multicast listener discovery that is valid only on this link.
-    Neighbour {
-        /// The ICMPv6 type.
-        kind: u8,
-        /// Where the ICMPv6 header starts.
-        at: u32,
-    },
+    Neighbour(Neighbour),
     /// An ICMP error.
     Error {
         /// Where the packet that it quotes starts.
@@ -74,6 +71,17 @@ pub enum Content {
     Fragment,
     /// Nothing that can be read.
     Unparsable,
+}
+
+/// A message of neighbour, router or multicast listener discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The ICMPv6 type.
+    pub kind: u8,
+    /// Where the ICMPv6 header starts.
+    pub at: u32,
+    /// How long the message is.
+    pub length: u32,
 }
 
 /// The packet that an ICMP error quotes.
@@ -106,9 +114,12 @@ pub enum IcmpKind {
 pub trait Network: Family {
     /// The number of this family's ICMP.
     const ICMP: u8;
+    /// How long the headers of nearly all packets are, as far as they are looked at: an IP header without options or
+    /// extensions, and a TCP header up to its flags.
+    const USUAL_LENGTH: u32;
 
-    /// The endpoint's own address.
-    fn own_address<E: EndpointRow>(endpoint: &E) -> Option<Self::Addr>;
+    /// The endpoint's own address, unspecified where it has none.
+    fn own_address<E: EndpointRow>(endpoint: &E) -> Self::Addr;
 
     /// Reads the packet behind the Ethernet header; nothing where the addresses cannot be read.
     fn parse<P: Packet + ?Sized>(packet: &P) -> Option<Datagram<Self::Addr>>;
@@ -119,22 +130,25 @@ pub trait Network: Family {
     /// What an ICMP message is.
     fn icmp_kind(kind: u8, code: u8, hop_limit: u8) -> IcmpKind;
 
-    /// Whether a discovery message of `kind` at `at` may leave an endpoint that has the address `own`: its source must
-    /// be the endpoint's, or one that discovery needs before there is an address, and it must claim no other address.
-    fn may_send_neighbour<P: Packet + ?Sized>(
-        packet: &P,
-        source: &Self::Addr,
-        own: Option<Self::Addr>,
-        kind: u8,
-        at: u32,
-    ) -> bool;
+    /// Whether an address means this link alone, as a source or as a target.
+    fn is_link_local(address: &Self::Addr) -> bool;
+
+    /// Whether an address is a group's of this link.
+    fn is_link_multicast(address: &Self::Addr) -> bool;
+
+    /// Whether an address is a group's.
+    fn is_multicast(address: &Self::Addr) -> bool;
+
+    /// The target of a neighbour solicitation or advertisement.
+    fn neighbour_target<P: Packet + ?Sized>(packet: &P, message: &Neighbour) -> Option<Self::Addr>;
 }
 
 impl Network for V4 {
     const ICMP: u8 = protocol::ICMP;
+    const USUAL_LENGTH: u32 = 20 + 14;
 
     #[inline(always)]
-    fn own_address<E: EndpointRow>(endpoint: &E) -> Option<[u8; 4]> {
+    fn own_address<E: EndpointRow>(endpoint: &E) -> [u8; 4] {
         endpoint.v4()
     }
 
@@ -158,18 +172,35 @@ impl Network for V4 {
         }
     }
 
+    // IPv4 has ARP instead of discovery messages: no packet is parsed as one, so nobody asks.
+
     #[inline(always)]
-    fn may_send_neighbour<P: Packet + ?Sized>(_: &P, _: &[u8; 4], _: Option<[u8; 4]>, _: u8, _: u32) -> bool {
-        // IPv4 has ARP instead; no IPv4 packet is parsed as a discovery message.
+    fn is_link_local(_: &[u8; 4]) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn is_link_multicast(_: &[u8; 4]) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_multicast(_: &[u8; 4]) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn neighbour_target<P: Packet + ?Sized>(_: &P, _: &Neighbour) -> Option<[u8; 4]> {
+        None
     }
 }
 
 impl Network for V6 {
     const ICMP: u8 = protocol::ICMPV6;
+    const USUAL_LENGTH: u32 = 40 + 14;
 
     #[inline(always)]
-    fn own_address<E: EndpointRow>(endpoint: &E) -> Option<[u8; 16]> {
+    fn own_address<E: EndpointRow>(endpoint: &E) -> [u8; 16] {
         endpoint.v6()
     }
 
@@ -201,32 +232,26 @@ impl Network for V6 {
     }
 
     #[inline(always)]
-    fn may_send_neighbour<P: Packet + ?Sized>(
-        packet: &P,
-        source: &[u8; 16],
-        own: Option<[u8; 16]>,
-        kind: u8,
-        at: u32,
-    ) -> bool {
-        let unspecified = *source == [0; 16];
-        let is_own = |address: &[u8; 16]| own == Some(*address);
-        if !unspecified && !is_link_local(source) && !is_own(source) {
-            return false;
-        }
-        // An advertisement claims its target; so does the solicitation of duplicate address detection (RFC 4862 §5.4.2).
-        let claims = match kind {
-            icmp::NEIGHBOUR_ADVERTISEMENT => true,
-            icmp::NEIGHBOUR_SOLICITATION => unspecified,
-            _ => false,
-        };
-        !claims || packet.load(at + 8).is_some_and(|target| is_link_local(&target) || is_own(&target))
+    fn is_link_local(address: &[u8; 16]) -> bool {
+        // fe80::/10
+        address[0] == 0xfe && address[1] & 0xc0 == 0x80
     }
-}
 
-/// Whether an address lies in fe80::/10.
-#[inline(always)]
-fn is_link_local(address: &[u8; 16]) -> bool {
-    address[0] == 0xfe && address[1] & 0xc0 == 0x80
+    #[inline(always)]
+    fn is_link_multicast(address: &[u8; 16]) -> bool {
+        // ff01::/16 and ff02::/16 (RFC 4291 §2.7)
+        address[0] == 0xff && matches!(address[1] & 0x0f, 1 | 2)
+    }
+
+    #[inline(always)]
+    fn is_multicast(address: &[u8; 16]) -> bool {
+        address[0] == 0xff
+    }
+
+    #[inline(always)]
+    fn neighbour_target<P: Packet + ?Sized>(packet: &P, message: &Neighbour) -> Option<[u8; 16]> {
+        packet.load(message.at + 8)
+    }
 }
 
 /// ICMPv6 types of messages that belong to one link.

@@ -1,7 +1,7 @@
 //! TCP, UDP, SCTP, ICMP and everything else above IP.
 
 use super::{
-    Content, IcmpKind, Network, icmp,
+    Content, IcmpKind, Neighbour, Network, icmp,
     protocol::{SCTP, TCP, UDP},
 };
 use crate::packet::Packet;
@@ -18,15 +18,17 @@ const TCP_ACK: u8 = 16;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It always opens a connection, even if one is known: a pure SYN, an echo request.
+    /// It always opens a connection, even if one is known: a SYN without ACK, an INIT, an echo request.
     Opens,
     /// It opens a connection if none is known.
     MayOpen,
+    /// It answers an opening: the other end opened. A SYN with ACK, an INIT ACK.
+    Accepts,
     /// It belongs to a connection that was opened before.
     Continues,
-    /// Likewise, and says that nothing follows: FIN.
+    /// Likewise, and says that nothing follows: FIN, SHUTDOWN.
     Finishes,
-    /// Likewise, and ends it: RST.
+    /// Likewise, and ends it: RST, ABORT.
     Resets,
 }
 
@@ -72,7 +74,7 @@ pub(super) fn parse<F: Network, P: Packet + ?Sized>(packet: &P, payload: &Payloa
     let phase = match protocol {
         TCP => tcp_phase(packet, payload),
         UDP => udp_phase(&start, payload),
-        _ => (payload.length >= 12).then_some(Phase::MayOpen),
+        _ => sctp_phase(packet, payload),
     };
     let Some(phase) = phase else {
         return Content::Unparsable;
@@ -95,12 +97,32 @@ fn tcp_phase<P: Packet + ?Sized>(packet: &P, payload: &Payload) -> Option<Phase>
     }
     Some(if flags & TCP_RST != 0 {
         Phase::Resets
+    } else if flags & TCP_SYN != 0 {
+        // Whatever else it says: some systems take a SYN with FIN for a SYN.
+        if flags & TCP_ACK != 0 { Phase::Accepts } else { Phase::Opens }
     } else if flags & TCP_FIN != 0 {
         Phase::Finishes
-    } else if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
-        Phase::Opens
     } else {
         Phase::Continues
+    })
+}
+
+/// By the first chunk (RFC 9260 §3.2): INIT and INIT ACK stand alone in their packets.
+#[inline(always)]
+fn sctp_phase<P: Packet + ?Sized>(packet: &P, payload: &Payload) -> Option<Phase> {
+    // A common header and a chunk's.
+    if payload.length < 16 {
+        return None;
+    }
+    let [chunk] = packet.load(payload.at + 12)?;
+    Some(match chunk {
+        1 => Phase::Opens,
+        2 => Phase::Accepts,
+        // ABORT and SHUTDOWN COMPLETE.
+        6 | 14 => Phase::Resets,
+        // SHUTDOWN and SHUTDOWN ACK.
+        7 | 8 => Phase::Finishes,
+        _ => Phase::Continues,
     })
 }
 
@@ -126,7 +148,7 @@ fn icmp<F: Network>(start: &[u8; 8], payload: &Payload) -> Content {
             if has_target && payload.length < 24 {
                 return Content::Unparsable;
             }
-            Content::Neighbour { kind, at: payload.at }
+            Content::Neighbour(Neighbour { kind, at: payload.at, length: payload.length })
         }
         kind => Content::Segment(Segment::of_icmp(kind, start, F::ICMP)),
     }
@@ -139,9 +161,15 @@ impl Segment {
         let (phase, source_port, destination_port) = match kind {
             IcmpKind::EchoRequest => (Phase::Opens, identifier, ECHO_PORT),
             IcmpKind::EchoReply => (Phase::Continues, ECHO_PORT, identifier),
-            _ => (Phase::MayOpen, 0, 0),
+            _ => return Self::of_other_icmp(protocol),
         };
         Self { protocol, phase, source_port, destination_port }
+    }
+
+    /// ICMP that is neither an echo nor an error: a connection by address pair.
+    #[inline(always)]
+    pub fn of_other_icmp(protocol: u8) -> Self {
+        Self { protocol, phase: Phase::MayOpen, source_port: 0, destination_port: 0 }
     }
 
     /// Reads the first eight bytes above IP of a packet that an ICMP error quotes (RFC 792 promises no more).

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::table::{
-    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, Ident, Local, NetIdent, POLICY_HOLD,
-    RuleKey, Tagged,
+    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Ident, Local, NetIdent,
+    POLICY_HOLD, RuleKey, Tagged,
 };
 
 use super::tables::{TableState, Write, address_tag};
@@ -226,12 +226,20 @@ impl Builder<'_> {
 
     fn local(&mut self) {
         for (address, wanted) in self.goal.local {
-            if self.now.local.get(address) != Some(wanted) {
-                self.stage.push(Write::Local(*address, Some(*wanted)));
+            let known = self.now.local.get(address);
+            if known == Some(wanted) {
+                continue;
             }
+            // Live connections with it may rest on what it was; what it is now, only new ones do.
+            self.moved += usize::from(known.is_some());
+            self.stage.push(Write::Local(*address, Some(*wanted)));
         }
-        for address in self.now.local.keys().filter(|address| !self.goal.local.contains_key(*address)) {
-            self.sweep.push(Write::Local(*address, None));
+        let gone = self.now.local.iter().filter(|(address, _)| !self.goal.local.contains_key(*address));
+        for (address, known) in gone {
+            self.moved += 1;
+            // Nobody may be taken for the node under the new commit who is not.
+            let writes = if known.ifindex == IFINDEX_HOST { &mut self.stage } else { &mut self.sweep };
+            writes.push(Write::Local(*address, None));
         }
     }
 
@@ -244,11 +252,13 @@ impl Builder<'_> {
             steps.push(Step::Flip(self.now.commit + 1));
         }
         if !self.sweep.is_empty() {
-            // Elements of a trie carry no tag: before the next plan adds one, nobody may still read a deleted one.
-            let deletes_prefix = self.sweep.iter().any(|write| matches!(write, Write::Net(_, None)));
+            // Elements of a trie carry no tag, and not all of an endpoint's does: before the next plan adds one, nobody
+            // may still read a deleted one.
+            let is_untagged = |write: &Write| matches!(write, Write::Net(_, None) | Write::Endpoint(_, None));
+            let ends_with_grace = self.sweep.iter().any(is_untagged);
             steps.push(Step::Grace);
             steps.extend(self.sweep.into_iter().map(Step::Write));
-            steps.extend(deletes_prefix.then_some(Step::Grace));
+            steps.extend(ends_with_grace.then_some(Step::Grace));
         }
         Plan { steps }
     }

@@ -183,7 +183,7 @@ pub fn run(rounds: usize) -> Result<Report> {
     for (case, samples) in CASES.iter().zip(&samples) {
         for (family, (samples, budget)) in ["v4", "v6"].into_iter().zip(samples.iter().zip(case.budget)) {
             let row = Row::new(format!("{}_{family}", case.name), "ns", samples);
-            rows.push(row.beside(&empty).budget(budget.map(Budget::AtMost)));
+            rows.push(row.beside(&empty).budget(budget.map(Budget)));
         }
     }
     rows.extend(memory_rows()?);
@@ -247,7 +247,7 @@ fn memory_rows() -> Result<Vec<Row>> {
         .into_iter()
         .map(|map| {
             let bytes = (many.memory(map)? - none.memory(map)?) as f64 / f64::from(MANY);
-            Ok(Row::new(format!("memory_per_peer_{map}"), "B", &[bytes]).budget(Budget::AtMost(90.0)))
+            Ok(Row::new(format!("memory_per_peer_{map}"), "B", &[bytes]).budget(Budget(90.0)))
         })
         .collect()
 }

@@ -36,6 +36,8 @@ pub struct State {
     pub steps: usize,
     /// The step, counted from now, that fails once.
     pub fails_in: Option<usize>,
+    /// How many seconds have passed.
+    pub ticks_s: u32,
     /// How many slices are left of a sweep.
     pub slices: usize,
     /// Interfaces that have the programs.
@@ -134,6 +136,11 @@ impl Datapath for Machine {
     fn counters(&mut self, _element: u32) -> Result<Box<EndpointCounters>, Failure> {
         let none = [Counter::default(); REASON_SLOTS];
         Ok(Box::new(EndpointCounters { from_pod: none, to_pod: none }))
+    }
+
+    fn tick(&mut self, seconds: u32) {
+        let mut state = self.0.borrow_mut();
+        state.ticks_s = state.ticks_s.saturating_add(seconds);
     }
 
     fn sweep_flows(&mut self) -> Result<Swept, Failure> {

@@ -21,13 +21,14 @@ pub(in crate::datapath) struct ControlPage {
 struct SharedControl {
     commit: AtomicU64,
     abi: AtomicU32,
-    reserved: AtomicU32,
+    tick_s: AtomicU32,
 }
 
 const _: () = {
     assert!(size_of::<SharedControl>() == size_of::<Control>());
     assert!(offset_of!(SharedControl, commit) == offset_of!(Control, commit));
     assert!(offset_of!(SharedControl, abi) == offset_of!(Control, abi));
+    assert!(offset_of!(SharedControl, tick_s) == offset_of!(Control, tick_s));
 };
 
 // SAFETY: the page is shared memory that stays mapped until drop, whichever thread that happens in.
@@ -71,6 +72,16 @@ impl ControlPage {
     /// The version of the tables' layout; 0 until they are complete.
     pub(in crate::datapath) fn abi(&self) -> u32 {
         self.control().abi.load(Ordering::SeqCst)
+    }
+
+    /// The clock by which flows grow old, in seconds.
+    pub(in crate::datapath) fn tick_s(&self) -> u32 {
+        self.control().tick_s.load(Ordering::Relaxed)
+    }
+
+    /// Lets that many seconds pass.
+    pub(in crate::datapath) fn tick(&self, seconds: u32) {
+        self.control().tick_s.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Declares the tables complete.

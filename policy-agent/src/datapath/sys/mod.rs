@@ -138,13 +138,3 @@ pub(super) fn is_bpffs(path: &Path) -> io::Result<bool> {
     // SAFETY: filled by the call, which succeeded.
     Ok(unsafe { found.assume_init() }.f_type == libc::BPF_FS_MAGIC)
 }
-
-/// Seconds since boot on the clock that the programs stamp flows with (`bpf_ktime_get_coarse_ns`).
-pub(super) fn coarse_seconds() -> io::Result<u32> {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: room for the answer that outlives the call.
-    if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(now.tv_sec as u32)
-}

@@ -17,6 +17,8 @@ pub enum Who {
     Nobody,
     /// A link-local address (IPv4: 169.254.0.9).
     LinkLocal,
+    /// A link-local address of the node (IPv4: 169.254.0.1).
+    HostLinkLocal,
     /// All nodes on the link (IPv4: the broadcast address).
     Everyone,
 }
@@ -31,6 +33,7 @@ impl Who {
             Self::World => [203, 0, 113, 9],
             Self::Nobody => [0; 4],
             Self::LinkLocal => [169, 254, 0, 9],
+            Self::HostLinkLocal => [169, 254, 0, 1],
             Self::Everyone => [255; 4],
         }
     }
@@ -44,6 +47,7 @@ impl Who {
             Self::World => "2001:db8::9",
             Self::Nobody => "::",
             Self::LinkLocal => "fe80::9",
+            Self::HostLinkLocal => "fe80::1",
             Self::Everyone => "ff02::1",
         };
         text.parse::<std::net::Ipv6Addr>().expect("an address").octets()
@@ -71,6 +75,18 @@ pub mod flags {
     pub const FIN: u8 = 0x11;
     /// It is broken off.
     pub const RST: u8 = 0x04;
+}
+
+/// SCTP chunk types.
+pub mod chunk {
+    /// Data.
+    pub const DATA: u8 = 0;
+    /// An association is opened.
+    pub const INIT: u8 = 1;
+    /// It is accepted.
+    pub const INIT_ACK: u8 = 2;
+    /// It is broken off.
+    pub const ABORT: u8 = 6;
 }
 
 /// An IP packet in the making.
@@ -139,11 +155,18 @@ impl Frame {
         self.carrying(17, &segment)
     }
 
-    /// An SCTP packet.
+    /// An SCTP packet that opens an association.
     pub fn sctp(self, source: u16, destination: u16) -> Vec<u8> {
+        self.sctp_chunk(source, destination, chunk::INIT)
+    }
+
+    /// An SCTP packet with one chunk.
+    pub fn sctp_chunk(self, source: u16, destination: u16, chunk: u8) -> Vec<u8> {
         let mut segment = vec![0; 32];
         segment[..2].copy_from_slice(&source.to_be_bytes());
         segment[2..4].copy_from_slice(&destination.to_be_bytes());
+        segment[12] = chunk;
+        segment[15] = 20;
         self.carrying(132, &segment)
     }
 

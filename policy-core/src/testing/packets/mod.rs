@@ -3,7 +3,7 @@
 mod build;
 mod rows;
 
-pub use build::{Frame, Ip, MORE, Who, arp, flags};
+pub use build::{Frame, Ip, MORE, Who, arp, chunk, flags};
 pub use rows::rows;
 
 use policy_common::reason::Reason;
@@ -125,7 +125,9 @@ impl Stage {
         let set = world();
         let mut node = Node::new(set.config(), Subjects::OnNode("n1".into()), TableState::default(), Limits::default());
         node.apply(&set.events());
-        node.set_host_addresses(["10.1.255.254", "fd00:1:ff::1"].map(|text| text.parse().expect("an address")).into());
+        node.set_host_addresses(
+            ["10.1.255.254", "fd00:1:ff::1", "fe80::1"].map(|text| text.parse().expect("an address")).into(),
+        );
         let mut stage = Self { node, others: 0 };
         stage.commit(policies);
         stage
