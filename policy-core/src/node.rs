@@ -8,7 +8,7 @@ use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY
 
 use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
 use crate::model::{ClusterConfig, Direction, Event, Pod, PodKey, Text};
-use crate::plan::{DesiredEndpoint, Goal, Limits, Plan, Step, Table, TableFull, TableState, Write, address_tag};
+use crate::plan::{DesiredEndpoint, Goal, Limits, Own, Plan, Step, Table, TableFull, TableState, Write, address_tag};
 
 /// The host side of an endpoint's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Node {
     used_counters: Option<(HashSet<u32>, u32)>,
     /// Whether a plan was cut off, so that the tables must be compared everywhere.
     unsettled: bool,
+    /// Whether the tables may say anything else of this node's own endpoints and addresses than they should.
+    own_moved: bool,
 }
 
 impl Node {
@@ -84,6 +86,7 @@ impl Node {
             tables,
             next_endpoint,
             used_counters: None,
+            own_moved: true,
         }
     }
 
@@ -105,6 +108,11 @@ impl Node {
     /// Takes a batch of events as one step.
     pub fn apply<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         self.compiler.apply(events);
+        let moved = &self.compiler.dirty().subjects;
+        if moved.is_empty() {
+            return;
+        }
+        self.own_moved = true;
         let subjects = self.compiler.subjects();
         self.endpoints.retain(|key, endpoint| {
             let same = |pod: &Pod| pod.uid == endpoint.uid && pod.addresses == endpoint.addresses;
@@ -129,6 +137,7 @@ impl Node {
         {
             let news = known.attachment != attachment;
             known.attachment = attachment;
+            self.own_moved |= news;
             return news;
         }
         let (uid, held, (v4, v6)) = (pod.uid.clone(), pod.addresses.clone(), addresses(pod));
@@ -139,16 +148,20 @@ impl Node {
         };
         let endpoint = AttachedEndpoint { id: EndpointId(id), uid, addresses: held, attachment, counters };
         self.endpoints.insert(key.clone(), endpoint);
+        self.own_moved = true;
         true
     }
 
     /// The interface of a pod is gone.
     pub fn detach(&mut self, key: &PodKey) -> bool {
-        self.endpoints.remove(key).is_some()
+        let was_known = self.endpoints.remove(key).is_some();
+        self.own_moved |= was_known;
+        was_known
     }
 
     /// Tells the addresses of the node itself.
     pub fn set_host_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.own_moved |= self.host_addresses != addresses;
         self.host_addresses = addresses;
     }
 
@@ -159,10 +172,10 @@ impl Node {
     /// meanwhile [`Self::hold`] tells what can be done for new endpoints.
     pub fn plan(&mut self) -> Result<Plan, TableFull> {
         self.used_counters = None;
-        let endpoints = self.desired_endpoints();
-        let local = self.desired_local();
         let dirty = self.compiler.take_dirty();
-        let goal = Goal { compiler: &self.compiler, endpoints: &endpoints, local: &local };
+        let own = (self.own_moved || self.unsettled)
+            .then(|| Own { endpoints: self.desired_endpoints(), local: self.desired_local() });
+        let goal = Goal { compiler: &self.compiler, own: own.as_ref() };
         let everywhere;
         let places = if self.unsettled {
             everywhere = goal.everywhere(&self.tables);
@@ -178,6 +191,7 @@ impl Node {
                     plan.steps.insert(0, Step::Grace);
                 }
                 self.unsettled = false;
+                self.own_moved = false;
             }
             Err(_) => self.compiler.put_back(dirty),
         }

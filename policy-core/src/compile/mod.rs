@@ -47,7 +47,7 @@ pub struct Dirty {
     pub addresses: BTreeSet<IpAddr>,
     /// Prefixes.
     pub prefixes: BTreeSet<IpNet>,
-    /// Subjects.
+    /// Subjects: they, their policies, or who else claims an address of theirs.
     pub subjects: BTreeSet<PodKey>,
     /// Rows, by policy and identity.
     pub rows: BTreeSet<(PolicyId, Identity)>,
@@ -280,8 +280,13 @@ impl Compiler {
         {
             self.facets.examine(id, group, &self.index);
         }
+        for address in &addresses {
+            let claimants = self.index.claimants(*address).map(|entry| &entry.pod.key);
+            self.dirty.subjects.extend(claimants.filter(|key| self.subjects.all().contains_key(*key)).cloned());
+        }
         touched.addresses.extend(addresses);
         if self.index.is_local(&key.cluster) {
+            self.dirty.subjects.insert(key.clone());
             touched.subjects.insert(key.clone());
         }
     }

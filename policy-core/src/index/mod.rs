@@ -227,6 +227,11 @@ impl ClusterIndex {
         self.entry(claims::owner(&self.config.local, self.claims.of(address))?)
     }
 
+    /// The pods that claim an address.
+    pub fn claimants(&self, address: IpAddr) -> impl Iterator<Item = &PodEntry> {
+        self.claims.of(address).iter().filter_map(|claim| self.entry(claim.pod))
+    }
+
     /// The pod that somebody means who names an address: its owner, or, where every pod that has it has it against the
     /// podCIDRs, the one that would own it without them. No selector finds that one by the address.
     pub fn named_by(&self, address: IpAddr) -> Option<&PodEntry> {

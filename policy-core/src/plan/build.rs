@@ -34,10 +34,17 @@ pub struct DesiredEndpoint {
 pub struct Goal<'a> {
     /// Identities, policies and rows.
     pub compiler: &'a Compiler,
+    /// The node's own; `None`: its tables say it already.
+    pub own: Option<&'a Own>,
+}
+
+/// What the tables of a node should hold of the node itself.
+#[derive(Clone, Debug)]
+pub struct Own {
     /// Endpoints, by ifindex.
-    pub endpoints: &'a BTreeMap<u32, DesiredEndpoint>,
+    pub endpoints: BTreeMap<u32, DesiredEndpoint>,
     /// Addresses of the node and of its endpoints.
-    pub local: &'a HashMap<IpAddr, Local>,
+    pub local: HashMap<IpAddr, Local>,
 }
 
 /// An element of two slots, as it is and as it should be.
@@ -75,8 +82,10 @@ impl Goal<'_> {
         builder.port_tables(&dirty.port_tables);
         builder.addresses(&dirty.addresses);
         builder.prefixes(&dirty.prefixes);
-        builder.endpoints();
-        builder.local();
+        if let Some(own) = self.own {
+            builder.endpoints(&own.endpoints);
+            builder.local(&own.local);
+        }
         limits.check(now, &builder.stage)?;
         Ok(builder.finish())
     }
@@ -192,8 +201,8 @@ impl Builder<'_> {
         }
     }
 
-    fn endpoints(&mut self) {
-        for (&ifindex, wanted) in self.goal.endpoints {
+    fn endpoints(&mut self, endpoints: &BTreeMap<u32, DesiredEndpoint>) {
+        for (&ifindex, wanted) in endpoints {
             let known = self.now.endpoints.get(&ifindex).filter(|known| known.endpoint.id == wanted.id);
             let live = known.map_or([POLICY_HOLD; 2], |known| {
                 let EndpointPolicy { egress, ingress } = known.policy[self.live];
@@ -212,7 +221,7 @@ impl Builder<'_> {
                 self.sweep.push(Write::Endpoint(ifindex, Some(swept)));
             }
         }
-        let gone = self.now.endpoints.iter().filter(|(ifindex, _)| !self.goal.endpoints.contains_key(*ifindex));
+        let gone = self.now.endpoints.iter().filter(|(ifindex, _)| !endpoints.contains_key(*ifindex));
         for (&ifindex, known) in gone {
             let mut staged = *known;
             for word in [&mut staged.policy[1 - self.live].egress, &mut staged.policy[1 - self.live].ingress] {
@@ -224,8 +233,8 @@ impl Builder<'_> {
         }
     }
 
-    fn local(&mut self) {
-        for (address, wanted) in self.goal.local {
+    fn local(&mut self, local: &HashMap<IpAddr, Local>) {
+        for (address, wanted) in local {
             let known = self.now.local.get(address);
             if known == Some(wanted) {
                 continue;
@@ -234,7 +243,7 @@ impl Builder<'_> {
             self.moved += usize::from(known.is_some());
             self.stage.push(Write::Local(*address, Some(*wanted)));
         }
-        let gone = self.now.local.iter().filter(|(address, _)| !self.goal.local.contains_key(*address));
+        let gone = self.now.local.iter().filter(|(address, _)| !local.contains_key(*address));
         for (address, known) in gone {
             self.moved += 1;
             // Nobody may be taken for the node under the new commit who is not.

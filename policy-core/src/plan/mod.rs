@@ -10,7 +10,7 @@ mod by_address;
 mod limits;
 mod tables;
 
-pub use build::{DesiredEndpoint, Goal};
+pub use build::{DesiredEndpoint, Goal, Own};
 pub use by_address::ByAddress;
 pub use limits::{Limits, Table, TableFull};
 pub use tables::{TableState, Write, address_tag};
