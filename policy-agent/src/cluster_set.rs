@@ -379,7 +379,7 @@ mod tests {
                 member: Member {
                     id: a.clone(),
                     pod_cidrs: vec!["10.1.0.0/16".parse().unwrap(), "fd00:1::/48".parse().unwrap()],
-                    labels: Labels::from([("region".into(), "eu-west".into())]),
+                    labels: Labels::from_iter([("region".into(), "eu-west".into())]),
                 },
                 source: Source::Directory("/etc/sets/cluster-a".into()),
                 stale_after: None,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::compile::{Compiler, facet_of, scope};
 use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
-use crate::index::{ClusterLabel, NamedPorts, View};
+use crate::index::{ClusterLabel, NamedPorts, PodEntry, View};
 use crate::model::{
     Allowance, CLUSTER_KEY, ClusterLabels, Connection, Direction, IpBlock, METADATA_NAME_KEY, NamespaceKey,
     NetworkPolicy, Operator, Peer, Pod, PodKey, PolicyKey, Port, PortSelection, Requirement, Rule, Scope, Selector,
@@ -62,7 +62,7 @@ pub struct Finding {
 ///
 /// The subject is the source where the direction is [`Direction::Egress`], else the destination.
 pub fn denial(compiler: &Compiler, subject: &PodKey, direction: Direction, connection: &Connection) -> Option<Denial> {
-    let pod = compiler.pod(subject)?;
+    let pod = compiler.pod(subject)?.to_pod();
     let isolated_by = compiler.subjects().get(subject)?.isolated_by(direction);
     let case = Case::new(compiler, pod, direction, connection);
     let policies = isolated_by.iter().filter_map(|key| compiler.policy(key));
@@ -75,27 +75,27 @@ pub fn denial(compiler: &Compiler, subject: &PodKey, direction: Direction, conne
 /// A connection at one end.
 struct Case<'a> {
     compiler: &'a Compiler,
-    subject: &'a Pod,
+    subject: Pod,
     direction: Direction,
     transport: Transport,
     other: IpAddr,
-    peer: Option<Counterpart<'a>>,
+    peer: Option<Counterpart>,
 }
 
 /// The pod at the other end.
-struct Counterpart<'a> {
-    pod: &'a Pod,
+struct Counterpart {
+    pod: Pod,
     namespace: NamespaceKey,
 }
 
 impl<'a> Case<'a> {
-    fn new(compiler: &'a Compiler, subject: &'a Pod, direction: Direction, connection: &Connection) -> Self {
+    fn new(compiler: &'a Compiler, subject: Pod, direction: Direction, connection: &Connection) -> Self {
         let other = match direction {
             Direction::Egress => connection.destination,
             Direction::Ingress => connection.source,
         };
-        let owner = compiler.index().owner(other).map(|entry| &entry.pod);
-        let peer = owner.map(|pod| Counterpart { pod, namespace: pod.key.namespace_key() });
+        let owner = compiler.index().owner(other).map(PodEntry::to_pod);
+        let peer = owner.map(|pod| Counterpart { namespace: pod.key.namespace_key(), pod });
         Self { compiler, subject, direction, transport: connection.transport, other, peer }
     }
 
@@ -189,8 +189,8 @@ impl<'a> Case<'a> {
     fn admits(&self, port: &Port) -> bool {
         let Transport::Port(protocol, number) = self.transport else { return false };
         let destination = match self.direction {
-            Direction::Egress => self.peer.as_ref().map(|peer| peer.pod),
-            Direction::Ingress => Some(self.subject),
+            Direction::Egress => self.peer.as_ref().map(|peer| &peer.pod),
+            Direction::Ingress => Some(&self.subject),
         };
         protocol == port.protocol
             && match &port.selection {

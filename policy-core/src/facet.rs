@@ -197,7 +197,7 @@ impl FacetTable {
         entry.users += 1;
         if entry.users == 1 {
             for (id, group) in index.groups() {
-                if let Some(number) = group.key.ports.number(name.0, &name.1) {
+                if let Some(number) = group.key.named_ports().number(name.0, &name.1) {
                     self.mark_named(name, number, id);
                     moved.insert(id);
                 }
@@ -243,7 +243,7 @@ impl FacetTable {
         }
         let names: Vec<_> = self.port_names.keys().cloned().collect();
         for name in names {
-            if let Some(number) = group.key.ports.number(name.0, &name.1) {
+            if let Some(number) = group.key.named_ports().number(name.0, &name.1) {
                 self.mark_named(&name, number, id);
             }
         }

@@ -7,7 +7,8 @@ use hashbrown::{HashMap, HashSet};
 use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN};
 
 use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
-use crate::model::{ClusterConfig, Direction, Event, Pod, PodKey, Text};
+use crate::index::{Addresses, PodEntry};
+use crate::model::{ClusterConfig, Direction, Event, PodKey, Text};
 use crate::plan::{DesiredEndpoint, Goal, Limits, Own, Plan, Step, Table, TableFull, TableState, Write, address_tag};
 
 /// The host side of an endpoint's interface.
@@ -31,7 +32,7 @@ pub struct AttachedEndpoint {
     /// The pod's uid.
     pub uid: Text,
     /// Its addresses; with others it is another endpoint, on another interface.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// Its interface.
     pub attachment: Attachment,
     /// Its element of `counters`.
@@ -115,13 +116,13 @@ impl Node {
         self.own_moved = true;
         let subjects = self.compiler.subjects();
         self.endpoints.retain(|key, endpoint| {
-            let same = |pod: &Pod| pod.uid == endpoint.uid && pod.addresses == endpoint.addresses;
+            let same = |pod: PodEntry<'_>| pod.uid() == endpoint.uid && pod.addresses() == endpoint.addresses;
             subjects.contains_key(key) && self.compiler.pod(key).is_some_and(same)
         });
     }
 
     /// The subjects whose interface is not known, or may be another one than known.
-    pub fn detached(&self) -> impl Iterator<Item = &Pod> {
+    pub fn detached(&self) -> impl Iterator<Item = PodEntry<'_>> {
         let detached = self.compiler.subjects().keys().filter(|key| !self.endpoints.contains_key(*key));
         detached.filter_map(|key| self.compiler.pod(key))
     }
@@ -132,7 +133,7 @@ impl Node {
             return false;
         };
         if let Some(known) = self.endpoints.get_mut(key)
-            && known.uid == pod.uid
+            && known.uid == pod.uid()
             && known.attachment.ifindex == attachment.ifindex
         {
             let news = known.attachment != attachment;
@@ -140,7 +141,7 @@ impl Node {
             self.own_moved |= news;
             return news;
         }
-        let (uid, held, (v4, v6)) = (pod.uid.clone(), pod.addresses.clone(), addresses(pod));
+        let (uid, held, (v4, v6)) = (pod.uid(), pod.addresses(), addresses(pod));
         let inherited = self.inherited.remove(&attachment.ifindex).filter(|endpoint| has_addresses(endpoint, v4, v6));
         let (id, counters) = match inherited {
             Some(endpoint) => (endpoint.endpoint.id, endpoint.counters),
@@ -260,7 +261,7 @@ impl Node {
     }
 
     /// The pods behind each interface, with their endpoints.
-    fn by_interface(&self) -> BTreeMap<u32, Vec<(&Pod, &AttachedEndpoint)>> {
+    fn by_interface(&self) -> BTreeMap<u32, Vec<(PodEntry<'_>, &AttachedEndpoint)>> {
         let mut behind: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for (key, endpoint) in &self.endpoints {
             if let Some(pod) = self.compiler.pod(key) {
@@ -272,11 +273,11 @@ impl Node {
 
     /// The interfaces behind which several pods are found that each own an address: whoever sends there could be any of
     /// them.
-    pub fn contested(&self) -> BTreeMap<u32, Vec<&PodKey>> {
+    pub fn contested(&self) -> BTreeMap<u32, Vec<PodKey>> {
         let mut contested = BTreeMap::new();
         for (ifindex, pods) in self.by_interface() {
-            let owners = pods.into_iter().map(|(pod, _)| pod).filter(|pod| self.owns_an_address(pod));
-            let owners: Vec<&PodKey> = owners.map(|pod| &pod.key).collect();
+            let owners = pods.into_iter().map(|(pod, _)| pod).filter(|pod| self.owns_an_address(*pod));
+            let owners: Vec<PodKey> = owners.map(PodEntry::key).collect();
             if owners.len() > 1 {
                 contested.insert(ifindex, owners);
             }
@@ -287,7 +288,7 @@ impl Node {
     /// The pod that the tables know behind an interface, if it shares no address with the one of this name.
     pub fn stranger(&self, ifindex: u32, to: &PodKey) -> Option<&PodKey> {
         let known = self.tables.endpoints.get(&ifindex)?.endpoint.id;
-        let own = &self.compiler.pod(to)?.addresses;
+        let own = self.compiler.pod(to)?.addresses();
         let is_strange = |endpoint: &AttachedEndpoint| {
             endpoint.attachment.ifindex == ifindex
                 && endpoint.id.0 == known
@@ -301,14 +302,14 @@ impl Node {
         for (ifindex, pods) in self.by_interface() {
             // Two pods behind one interface claim one address: its owner decides. Without an owner, or with several,
             // nothing passes.
-            let mut owners = pods.iter().filter(|(pod, _)| self.owns_an_address(pod));
+            let mut owners = pods.iter().filter(|(pod, _)| self.owns_an_address(*pod));
             let decides = match (pods.as_slice(), owners.next(), owners.next()) {
                 ([alone], ..) => Some(alone),
                 (_, Some(owner), None) => Some(owner),
                 _ => None,
             };
             let wanted = match decides {
-                Some((pod, endpoint)) => self.desired_endpoint(pod, endpoint),
+                Some((pod, endpoint)) => self.desired_endpoint(*pod, endpoint),
                 None => {
                     let (pod, endpoint) = pods[0];
                     DesiredEndpoint { policies: [POLICY_HOLD; 2], ..self.desired_endpoint(pod, endpoint) }
@@ -319,16 +320,16 @@ impl Node {
         desired
     }
 
-    fn owns(&self, pod: &Pod, address: IpAddr) -> bool {
-        self.compiler.index().owner(address).is_some_and(|entry| entry.pod.key == pod.key)
+    fn owns(&self, pod: PodEntry<'_>, address: IpAddr) -> bool {
+        self.compiler.index().owner(address).is_some_and(|owner| owner.number() == pod.number())
     }
 
-    fn owns_an_address(&self, pod: &Pod) -> bool {
-        pod.addresses.iter().any(|address| self.owns(pod, *address))
+    fn owns_an_address(&self, pod: PodEntry<'_>) -> bool {
+        pod.addresses().into_iter().any(|address| self.owns(pod, address))
     }
 
-    fn desired_endpoint(&self, pod: &Pod, endpoint: &AttachedEndpoint) -> DesiredEndpoint {
-        let subject = self.compiler.subjects().get(&pod.key);
+    fn desired_endpoint(&self, pod: PodEntry<'_>, endpoint: &AttachedEndpoint) -> DesiredEndpoint {
+        let subject = self.compiler.subjects().get(&pod.key());
         let policy =
             |direction| subject.and_then(|subject| subject.policy(direction)).map_or(POLICY_OPEN, |PolicyId(id)| id);
         let (v4, v6) = addresses(pod);
@@ -347,7 +348,7 @@ impl Node {
         for (key, endpoint) in &self.endpoints {
             let Attachment { ifindex, bridge } = endpoint.attachment;
             let Some(pod) = self.compiler.pod(key) else { continue };
-            for &address in &pod.addresses {
+            for address in pod.addresses() {
                 // Of several pods that claim it, its owner has it.
                 if self.owns(pod, address) || !desired.contains_key(&address) {
                     desired.insert(address, local(address, ifindex, bridge.unwrap_or_default()));
@@ -365,12 +366,12 @@ impl Node {
     }
 }
 
-fn addresses(pod: &Pod) -> (Option<[u8; 4]>, Option<[u8; 16]>) {
-    let v4 = pod.addresses.iter().find_map(|address| match address {
+fn addresses(pod: PodEntry<'_>) -> (Option<[u8; 4]>, Option<[u8; 16]>) {
+    let v4 = pod.addresses().iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(address.octets()),
         IpAddr::V6(_) => None,
     });
-    let v6 = pod.addresses.iter().find_map(|address| match address {
+    let v6 = pod.addresses().iter().find_map(|address| match address {
         IpAddr::V6(address) => Some(address.octets()),
         IpAddr::V4(_) => None,
     });

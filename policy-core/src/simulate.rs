@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use policy_common::reason::Reason;
 
 use crate::compile::Subjects;
+use crate::index::PodEntry;
 use crate::judge::{End, Origin};
 use crate::model::{
-    ClusterConfig, ClusterId, Connection, Direction, Event, Lifecycle, Node as ClusterNode, NodeKey, Pod, PodKey,
+    ClusterConfig, ClusterId, Connection, Direction, Event, Lifecycle, Node as ClusterNode, NodeKey, PodKey,
 };
 use crate::node::{Attachment, Node};
 use crate::plan::{Limits, TableState};
@@ -103,15 +104,15 @@ impl Simulation {
     }
 
     /// A pod of any member.
-    pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
+    pub fn pod(&self, key: &PodKey) -> Option<PodEntry<'_>> {
         self.members.get(&key.cluster)?.compiler().pod(key)
     }
 
     /// The workload that an address means: of several claimants the one that the local cluster believes. A claim against
     /// the podCIDRs counts where there is no other: it names the pod, though no selector finds the pod by it.
-    pub fn workload_at(&self, address: IpAddr) -> Option<&Pod> {
+    pub fn workload_at(&self, address: IpAddr) -> Option<PodEntry<'_>> {
         let node = self.members.get(&self.local)?;
-        node.compiler().index().named_by(address).map(|entry| &entry.pod)
+        node.compiler().index().named_by(address)
     }
 
     /// Judges a new connection between two parties by its addresses, as packets are.
@@ -133,8 +134,8 @@ impl Simulation {
     }
 
     /// A source that is an address of the pod's own node is the node's own.
-    fn origin(&self, pod: &Pod, source: IpAddr) -> Origin {
-        let own = pod.node.as_ref().map(|name| NodeKey { cluster: pod.key.cluster.clone(), name: name.clone() });
+    fn origin(&self, pod: PodEntry<'_>, source: IpAddr) -> Origin {
+        let own = pod.node().map(|name| NodeKey { cluster: pod.cluster().clone(), name: name.clone() });
         let is_own = own.is_some_and(|own| self.host_addresses(&own.cluster, Some(&own)).contains(&source));
         if is_own { Origin::OwnNode } else { Origin::Network }
     }
@@ -147,16 +148,15 @@ impl Simulation {
         });
         let declared = objects.flat_map(|object| object.addresses.iter().copied());
         let pods = self.members.get(cluster).into_iter().flat_map(|member| member.compiler().index().pods());
-        let on_node = |pod: &&Pod| match (node, &pod.node) {
+        let on_node = |pod: &PodEntry<'_>| match (node, pod.node()) {
             (Some(key), Some(name)) => key.name == *name,
             (Some(_), None) => false,
             (None, _) => true,
         };
         let host_network = pods
-            .map(|entry| &entry.pod)
-            .filter(|pod| pod.key.cluster == *cluster && pod.host_network && pod.lifecycle != Lifecycle::Finished)
+            .filter(|pod| pod.cluster() == cluster && pod.is_host_network() && pod.lifecycle() != Lifecycle::Finished)
             .filter(on_node)
-            .flat_map(|pod| pod.addresses.iter().copied());
+            .flat_map(PodEntry::addresses);
         declared.chain(host_network).collect()
     }
 }

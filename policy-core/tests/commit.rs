@@ -27,8 +27,7 @@ struct Interfaces {
 
 impl Interfaces {
     fn attach_all(&mut self, node: &mut Node) {
-        let pods: Vec<_> =
-            node.detached().map(|pod| (pod.key.clone(), pod.uid.clone(), pod.addresses.clone())).collect();
+        let pods: Vec<_> = node.detached().map(|pod| (pod.key(), pod.uid(), pod.addresses().into_vec())).collect();
         for pod in pods {
             let next = 1 + u32::try_from(self.known.len()).expect("few pods");
             let ifindex = *self.known.entry(pod.clone()).or_insert(next);

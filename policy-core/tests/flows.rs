@@ -6,6 +6,7 @@ use policy_common::decide::{Context, Verdict, from_pod, to_pod};
 use policy_common::reason::Reason;
 use policy_common::table::{EndpointPolicy, Tagged};
 use policy_core::compile::Subjects;
+use policy_core::index::PodEntry;
 use policy_core::judge::opening_packet;
 use policy_core::model::{Connection, Event, Protocol, Transport};
 use policy_core::modelled::{Flows, Modelled};
@@ -33,7 +34,7 @@ fn node() -> Node {
 
 fn apply(node: &mut Node, events: &[Event]) {
     node.apply(events);
-    let keys: Vec<_> = node.detached().map(|pod| pod.key.clone()).collect();
+    let keys: Vec<_> = node.detached().map(PodEntry::key).collect();
     for key in keys {
         node.attach(&key, Attachment { ifindex: WEB, bridge: None });
     }

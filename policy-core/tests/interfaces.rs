@@ -34,7 +34,7 @@ fn passes(node: &Node, ifindex: u32, source: &str) -> bool {
 fn nothing_passes_where_two_pods_of_different_addresses_are_found() {
     let [one, two] = [("a/shop/one", "10.1.0.1"), ("a/shop/two", "10.1.0.2")].map(|(name, ip)| pod(name).ip(ip));
     let mut node = node(&[(one.clone(), 7), (two.clone(), 7)]);
-    assert_eq!(node.contested().into_iter().collect::<Vec<_>>(), [(7, vec![&key(&one), &key(&two)])]);
+    assert_eq!(node.contested().into_iter().collect::<Vec<_>>(), [(7, vec![key(&one), key(&two)])]);
     assert!(!passes(&node, 7, "10.1.0.1") && !passes(&node, 7, "10.1.0.2"));
     assert!(node.tables().is_held(7));
     // As soon as one of them is elsewhere, both are judged.

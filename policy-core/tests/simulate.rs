@@ -11,7 +11,7 @@ const FOREIGN: &str = "172.16.0.1";
 fn means(set: &ClusterSetBuilder, address: &str, expected: Option<&str>) {
     let simulation = Simulation::new(&set.config(), &set.events());
     let address = address.parse().expect("an address");
-    let meant = simulation.workload_at(address).map(|pod| pod.key.to_string());
+    let meant = simulation.workload_at(address).map(|pod| pod.key().to_string());
     assert_eq!(meant.as_deref(), expected, "{address}\n{}", set.world());
 }
 

@@ -115,7 +115,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                     (Some(_), true, true) => EndpointState::Held,
                     (Some(_), true, false) => EndpointState::Enforced,
                 },
-                addresses: pod.addresses.clone(),
+                addresses: pod.addresses().into_vec(),
                 isolated: by_direction(|direction| subject.policy(direction).is_some()),
                 policies: by_direction(|direction| names(subject.isolated_by(direction))),
                 packets: counters.map(|counters| packets(&counters)).unwrap_or_default(),
@@ -149,7 +149,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             count(namespace.key.cluster.as_str(), |cluster| &mut cluster.namespaces);
         }
         for entry in index.pods() {
-            count(entry.pod.key.cluster.as_str(), |cluster| &mut cluster.pods);
+            count(entry.cluster().as_str(), |cluster| &mut cluster.pods);
         }
         for (_, pod) in index.outside() {
             count(pod.cluster.as_str(), |cluster| &mut cluster.addresses_rejected);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use policy_common::table::IFINDEX_HOST;
+use policy_core::index::PodEntry;
 use policy_core::judge::{self, Origin};
 use policy_core::model::{ClusterId, Connection, Direction, Pod, PodKey, Protocol, Transport};
 use policy_core::node::Node;
@@ -45,13 +46,13 @@ pub fn explain(node: &Node, request: &ExplainRequest) -> Result<Explanation, Exp
     let (source, destination) = common(&from, &to, request.family)
         .ok_or_else(|| ExplainError::NoCommonFamily { from: request.from.clone(), to: request.to.clone() })?;
     let connection = Connection { source, destination, transport };
-    let egress = end(node, from.pod, source, Direction::Egress, &connection);
-    let ingress = end(node, to.pod, destination, Direction::Ingress, &connection);
+    let egress = end(node, from.pod.as_ref(), source, Direction::Egress, &connection);
+    let ingress = end(node, to.pod.as_ref(), destination, Direction::Ingress, &connection);
     let verdicts: Vec<Verdict> = [&egress, &ingress].into_iter().filter_map(decided).collect();
     let all_allow = verdicts.iter().all(|verdict| *verdict == Verdict::Allow);
     Ok(Explanation {
-        from: party(node, from.pod, source),
-        to: party(node, to.pod, destination),
+        from: party(node, from.pod.as_ref(), source),
+        to: party(node, to.pod.as_ref(), destination),
         transport: written(transport),
         verdict: (!verdicts.is_empty()).then(|| Verdict::of(all_allow)),
         egress,
@@ -67,17 +68,17 @@ fn decided(end: &End) -> Option<Verdict> {
 }
 
 /// What a reference means.
-struct Place<'a> {
-    pod: Option<&'a Pod>,
+struct Place {
+    pod: Option<Pod>,
     addresses: Vec<IpAddr>,
 }
 
-impl<'a> Place<'a> {
-    fn find(node: &'a Node, reference: &str) -> Result<Self, ExplainError> {
+impl Place {
+    fn find(node: &Node, reference: &str) -> Result<Self, ExplainError> {
         let compiler = node.compiler();
         if let Ok(address) = reference.parse::<IpAddr>() {
             let address = address.to_canonical();
-            let pod = compiler.index().owner(address).map(|entry| &entry.pod);
+            let pod = compiler.index().owner(address).map(PodEntry::to_pod);
             return Ok(Self { pod, addresses: vec![address] });
         }
         let parts: Vec<&str> = reference.split('/').collect();
@@ -86,11 +87,11 @@ impl<'a> Place<'a> {
         let cluster: ClusterId = cluster.parse().map_err(|_| unknown())?;
         compiler.index().config().member(&cluster).ok_or_else(unknown)?;
         let key = PodKey { cluster, namespace: namespace.into(), name: name.into() };
-        let pod = compiler.pod(&key).ok_or_else(|| ExplainError::UnknownPod(reference.to_owned()))?;
+        let pod = compiler.pod(&key).ok_or_else(|| ExplainError::UnknownPod(reference.to_owned()))?.to_pod();
         if pod.addresses.is_empty() {
             return Err(ExplainError::NoAddress(reference.to_owned()));
         }
-        Ok(Self { pod: Some(pod), addresses: pod.addresses.clone() })
+        Ok(Self { addresses: pod.addresses.clone(), pod: Some(pod) })
     }
 
     fn address(&self, family: Family) -> Option<IpAddr> {
@@ -98,7 +99,7 @@ impl<'a> Place<'a> {
     }
 }
 
-fn common(from: &Place<'_>, to: &Place<'_>, family: Option<Family>) -> Option<(IpAddr, IpAddr)> {
+fn common(from: &Place, to: &Place, family: Option<Family>) -> Option<(IpAddr, IpAddr)> {
     let families = family.map_or_else(|| vec![Family::IPv4, Family::IPv6], |family| vec![family]);
     families.into_iter().find_map(|family| Some((from.address(family)?, to.address(family)?)))
 }

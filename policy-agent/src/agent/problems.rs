@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy_core::compile::Compiler;
+use policy_core::index::PodEntry;
 use policy_core::issues::pod_object;
 use policy_core::model::{ClusterId, Issue, IssueCode, Level, PodKey, Text};
 use policy_core::plan::{Table, TableFull};
@@ -82,9 +83,9 @@ impl Problems {
             return None;
         }
         let index = compiler.index();
-        let local = index.pods().map(|entry| &entry.pod).filter(|pod| index.is_local(&pod.key.cluster));
+        let local = index.pods().filter(|pod| index.is_local(pod.cluster()));
         let mut others = BTreeSet::new();
-        for name in local.filter_map(|pod| pod.node.as_ref()) {
+        for name in local.filter_map(PodEntry::node) {
             if *name == self.node {
                 return None;
             }

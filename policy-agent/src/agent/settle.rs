@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use policy_common::table::IFINDEX_HOST;
+use policy_core::index::Addresses;
 use policy_core::model::{IssueCode, PodKey};
 use policy_core::node::Attachment;
 use policy_core::plan::{Plan, TableFull};
@@ -42,7 +43,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// entry may have expired meanwhile, and what a bridge has learned since, any of its pods may have taught it.
     fn remember(&mut self) {
         let detached: Vec<(PodKey, Vec<IpAddr>)> =
-            self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
+            self.node.detached().map(|pod| (pod.key(), pod.addresses().into_vec())).collect();
         for (key, addresses) in detached {
             let tables = self.node.tables();
             let mut held = addresses.iter().filter_map(|address| tables.local.get(address)).map(|local| local.ifindex);
@@ -73,7 +74,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     fn locate(&mut self) -> Trouble {
         self.network.refresh();
         let detached: Vec<(PodKey, Vec<IpAddr>)> =
-            self.node.detached().map(|pod| (pod.key.clone(), pod.addresses.clone())).collect();
+            self.node.detached().map(|pod| (pod.key(), pod.addresses().into_vec())).collect();
         let mut trouble = None;
         for (key, addresses) in detached {
             let why = match self.network.locate(&addresses) {
@@ -226,7 +227,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// Interfaces, routes or neighbours have changed: endpoints may be elsewhere, or gone.
     pub(super) fn look_again(&mut self) {
         self.look_at_host();
-        let endpoints: Vec<(PodKey, Vec<IpAddr>, u32)> = self
+        let endpoints: Vec<(PodKey, Addresses, u32)> = self
             .node
             .endpoints()
             .iter()

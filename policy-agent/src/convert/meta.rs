@@ -47,7 +47,7 @@ pub(super) fn labels(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Labels, U
         // An absent value is the empty one, as the API server decodes it.
         let value = if member.value().is_null() { Ok("") } else { member.string(notes) };
         match (labels.as_mut(), value) {
-            (Ok(labels), Ok(value)) => drop(labels.insert(member.name().into(), value.into())),
+            (Ok(labels), Ok(value)) => labels.insert(member.name().into(), value.into()),
             (Ok(_), Err(unread)) => labels = Err(unread),
             (Err(_), _) => (),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use policy_core::index::PodEntry;
 use policy_core::model::Pod;
 use policy_core::simulate::Simulation;
 
@@ -9,10 +10,10 @@ use super::probe::Fields;
 
 /// All probes between workloads that have an address family in common, sorted by from, to, protocol and port.
 pub fn probes(simulation: &Simulation) -> serde_json::Result<Vec<Fields>> {
-    let mut pods: Vec<&Pod> = Vec::new();
+    let mut pods: Vec<Pod> = Vec::new();
     for (id, node) in simulation.members() {
-        let own = node.compiler().index().pods().map(|entry| &entry.pod);
-        pods.extend(own.filter(|pod| pod.key.cluster == *id && pod.is_workload()));
+        let own = node.compiler().index().pods().filter(|pod| pod.cluster() == id && pod.is_workload());
+        pods.extend(own.map(PodEntry::to_pod));
     }
     pods.sort_by_key(|pod| pod.key.to_string());
     let mut probes = Vec::new();

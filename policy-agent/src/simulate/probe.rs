@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use policy_core::model::{ClusterId, Connection, Pod, PodKey, Protocol, Transport};
+use policy_core::index::PodEntry;
+use policy_core::model::{ClusterId, Connection, PodKey, Protocol, Transport};
 use policy_core::simulate::{Party, Simulation};
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -197,7 +198,7 @@ impl Place {
     fn find(reference: &str, simulation: &Simulation) -> Result<Self, ProbeError> {
         if let Ok(address) = reference.parse::<IpAddr>() {
             let address = address.to_canonical();
-            let workload = simulation.workload_at(address).map(|pod| pod.key.clone());
+            let workload = simulation.workload_at(address).map(PodEntry::key);
             return Ok(Self { workload, addresses: vec![address] });
         }
         let parts: Vec<&str> = reference.split('/').collect();
@@ -206,8 +207,8 @@ impl Place {
         let cluster: ClusterId = cluster.parse().map_err(|_| unknown())?;
         simulation.member(&cluster).ok_or_else(unknown)?;
         let key = PodKey { cluster, namespace: namespace.into(), name: name.into() };
-        let pod: &Pod = simulation.pod(&key).ok_or_else(|| ProbeError::UnknownPod(reference.to_owned()))?;
-        Ok(Self { workload: pod.is_workload().then(|| key.clone()), addresses: pod.addresses.clone() })
+        let pod = simulation.pod(&key).ok_or_else(|| ProbeError::UnknownPod(reference.to_owned()))?;
+        Ok(Self { workload: pod.is_workload().then(|| key.clone()), addresses: pod.addresses().into_vec() })
     }
 
     fn address(&self, family: ProbeFamily) -> Option<IpAddr> {

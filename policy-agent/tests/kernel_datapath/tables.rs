@@ -3,6 +3,7 @@
 use policy_agent::datapath::Datapath;
 use policy_common::table::{Answer, RuleEntry, RuleKey};
 use policy_core::compile::Subjects;
+use policy_core::index::PodEntry;
 use policy_core::model::Event;
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Plan, Step, TableState, Write};
@@ -62,7 +63,7 @@ fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
         let last = history.batches.len() - 1;
         for (number, batch) in history.batches.iter().enumerate() {
             node.apply(batch);
-            let keys: Vec<_> = node.detached().map(|pod| pod.key.clone()).collect();
+            let keys: Vec<_> = node.detached().map(PodEntry::key).collect();
             for (ifindex, key) in (5000 + 100 * round..).zip(keys) {
                 node.attach(&key, Attachment { ifindex, bridge: Some(9) });
             }

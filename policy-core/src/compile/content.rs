@@ -96,7 +96,13 @@ impl Content {
     }
 
     /// Adds the rules of one policy that selects the endpoint.
-    pub fn add_policy(&mut self, policy: &NetworkPolicy, direction: Direction, scope: Scope, own_ports: &NamedPorts) {
+    pub fn add_policy(
+        &mut self,
+        policy: &NetworkPolicy,
+        direction: Direction,
+        scope: Scope,
+        own_ports: NamedPorts<'_>,
+    ) {
         for (item, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
             let Rule::Allow(allowance) = rule else { continue };
             let place = RulePlace { policy: policy.key.clone(), direction, item };
@@ -131,7 +137,7 @@ pub fn facet_of(peer: &Peer, namespace: &Text, scope: Scope) -> Facet {
 }
 
 /// Names are resolved on the destination: at ingress that is the endpoint itself, at egress each peer.
-fn ports(allowance: &Allowance, direction: Direction, own_ports: &NamedPorts) -> Ports {
+fn ports(allowance: &Allowance, direction: Direction, own_ports: NamedPorts<'_>) -> Ports {
     let Some(ports) = &allowance.ports else { return Ports::All };
     let resolved = ports.iter().filter_map(|port| {
         let protocol = port.protocol;

@@ -21,9 +21,9 @@ pub use rows::Rows;
 pub use subjects::{SubjectPolicies, Subjects, scope};
 
 use crate::facet::{FacetId, FacetTable, Signature};
-use crate::index::{ClusterIndex, GroupId, PodChange};
+use crate::index::{ClusterIndex, GroupId, PodChange, PodEntry};
 use crate::intern::{Effect, Interner};
-use crate::model::{ClusterConfig, Event, NamespaceKey, NetworkPolicy, Pod, PodKey, PolicyKey, Text};
+use crate::model::{ClusterConfig, Event, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Text};
 use blocks::BlockTable;
 use subjects::SubjectTable;
 
@@ -247,7 +247,7 @@ impl Compiler {
             self.take_in(&Event::NamespaceApplied(namespace.clone()), touched);
         }
         for entry in old.pods() {
-            self.take_in(&Event::PodApplied(entry.pod.clone()), touched);
+            self.take_in(&Event::PodApplied(entry.to_pod()), touched);
         }
         let strangers: Vec<_> = self.policies.keys().filter(|key| !self.is_member(&key.cluster)).cloned().collect();
         for key in strangers {
@@ -281,12 +281,15 @@ impl Compiler {
             self.facets.examine(id, group, &self.index);
         }
         for address in &addresses {
-            let claimants = self.index.claimants(*address).map(|entry| &entry.pod.key);
-            self.dirty.subjects.extend(claimants.filter(|key| self.subjects.all().contains_key(*key)).cloned());
+            let local = self.index.claimants(*address).filter(|entry| self.index.is_local(entry.cluster()));
+            let claimants = local.map(PodEntry::key).filter(|key| self.subjects.all().contains_key(key));
+            self.dirty.subjects.extend(claimants);
         }
         touched.addresses.extend(addresses);
         if self.index.is_local(&key.cluster) {
-            self.dirty.subjects.insert(key.clone());
+            if self.subjects.all().contains_key(key) {
+                self.dirty.subjects.insert(key.clone());
+            }
             touched.subjects.insert(key.clone());
         }
     }
@@ -330,9 +333,7 @@ impl Compiler {
             self.settle_prefixes(&mut touched);
         }
         for id in &touched.groups {
-            let pods = self.index.group(*id).into_iter().flat_map(|group| &group.pods);
-            let entries = pods.filter_map(|number| self.index.entry(*number));
-            touched.addresses.extend(entries.flat_map(|entry| &entry.pod.addresses));
+            touched.addresses.extend(self.index.pods_of(*id).flat_map(PodEntry::addresses));
         }
         for address in touched.addresses {
             self.settle_address(address);
@@ -375,7 +376,7 @@ impl Compiler {
 
     /// An address has an entry of its own when a group's signature says more of it than its prefix.
     fn settle_address(&mut self, address: IpAddr) {
-        let group = self.index.owner(address).and_then(|entry| entry.group);
+        let group = self.index.owner(address).and_then(PodEntry::group);
         let mut signature = Signature::from_slice(group.map_or(&[], |group| self.facets.signature(group)));
         let identity = (!signature.is_empty()).then(|| {
             signature.extend_from_slice(self.blocks.covering(address));
@@ -453,7 +454,7 @@ impl Compiler {
     }
 
     /// A pod by its name.
-    pub fn pod(&self, key: &PodKey) -> Option<&Pod> {
-        self.index.pod(key).map(|entry| &entry.pod)
+    pub fn pod(&self, key: &PodKey) -> Option<PodEntry<'_>> {
+        self.index.pod(key)
     }
 }

@@ -87,17 +87,17 @@ impl SubjectTable {
         index: &ClusterIndex,
         policies: impl Fn(&NamespaceKey) -> P,
     ) -> Option<Wanted> {
-        let pod = &index.pod(key)?.pod;
+        let pod = index.pod(key)?;
         let here = match &self.which {
             Subjects::All => true,
-            Subjects::OnNode(node) => pod.node.as_ref() == Some(node),
+            Subjects::OnNode(node) => pod.node() == Some(node),
         };
         if !here || !index.is_local(&key.cluster) || !pod.is_workload() {
             return None;
         }
         let namespace = key.namespace_key();
-        let view = index.view_of(&namespace, &pod.labels);
-        let own_ports = NamedPorts::of(&pod.ports);
+        let view = index.view_of(&namespace, pod.labels());
+        let own_ports = NamedPorts::of(pod.ports());
         let selecting: Vec<_> = policies(&namespace)
             .map(|policy| (policy, view.subject_matches(&policy.subject)))
             .filter(|(_, matches)| *matches != Some(false))
@@ -112,7 +112,7 @@ impl SubjectTable {
             // A subject that depends on a label which is not known is isolated, and the policy allows it nothing.
             for (policy, _) in isolating(direction).filter(|(_, matches)| *matches == Some(true)) {
                 let scope = scope(policy, index.namespace(&namespace), index.config());
-                content.add_policy(policy, direction, scope, &own_ports);
+                content.add_policy(policy, direction, scope, own_ports);
             }
             Some(content)
         });

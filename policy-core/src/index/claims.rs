@@ -1,101 +1,113 @@
 //! Whose an address is when several pods claim it (docs/semantics.md §9).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
-use super::PodIndex;
-use crate::model::{ClusterConfig, ClusterId, Lifecycle, Pod, Timestamp};
+use super::pods::{PodEntry, PodIndex, Pods};
+use crate::model::{ClusterConfig, ClusterId, Lifecycle};
 
-/// One pod's claim to an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The pod.
-    pub pod: PodIndex,
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Where it stands in its life.
-    pub lifecycle: Lifecycle,
-    /// When it was made.
-    pub created: Option<Timestamp>,
-}
-
-impl Claim {
-    /// The claim of a pod to any of its addresses.
-    pub fn new(number: PodIndex, pod: &Pod) -> Self {
-        Self { pod: number, cluster: pod.key.cluster.clone(), lifecycle: pod.lifecycle, created: pod.created }
-    }
-}
-
-/// All claims, by address.
+/// The pods that claim each address.
 #[derive(Debug, Default)]
 pub struct Claims {
-    by_address: HashMap<IpAddr, SmallVec<[Claim; 1]>>,
-    /// The addresses of several claims.
-    contested: BTreeSet<IpAddr>,
+    /// One of the claimants of each address, found by what its pod says; the families apart, since a pod has one address
+    /// of each.
+    v4: HashTable<PodIndex>,
+    v6: HashTable<PodIndex>,
+    hasher: DefaultHashBuilder,
+    /// All claimants of the addresses that have several.
+    contested: BTreeMap<IpAddr, SmallVec<[PodIndex; 2]>>,
 }
 
 impl Claims {
-    /// Adds a claim.
-    pub fn add(&mut self, address: IpAddr, claim: Claim) {
-        let claims = self.by_address.entry(address).or_default();
-        claims.push(claim);
-        if claims.len() > 1 {
-            self.contested.insert(address);
+    /// Adds a pod's claim to an address of its.
+    pub fn add(&mut self, address: IpAddr, pod: PodIndex, pods: &Pods) {
+        match self.of(address, pods) {
+            [] => {
+                let (hash, hasher) = (self.hasher.hash_one(address), &self.hasher);
+                let is_same_family = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
+                let rehash = |pod: &PodIndex| {
+                    let own = pods.get(*pod).and_then(|entry| entry.addresses().into_iter().find(is_same_family));
+                    own.map_or(0, |own| hasher.hash_one(own))
+                };
+                let table = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+                table.insert_unique(hash, pod, rehash);
+            }
+            [first] => drop(self.contested.insert(address, SmallVec::from_slice(&[*first, pod]))),
+            _ => self.contested.entry(address).or_default().push(pod),
         }
     }
 
-    /// Takes a pod's claim back.
-    pub fn remove(&mut self, address: IpAddr, pod: PodIndex) {
-        if let Some(claims) = self.by_address.get_mut(&address) {
-            claims.retain(|claim| claim.pod != pod);
-            if claims.len() < 2 {
-                self.contested.remove(&address);
+    /// Takes a pod's claim back, while the pod is still known.
+    pub fn remove(&mut self, address: IpAddr, pod: PodIndex, pods: &Pods) {
+        let hash = self.hasher.hash_one(address);
+        let table = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        let Ok(mut listed) = table.find_entry(hash, |other| has_address(pods, *other, address)) else { return };
+        let Some(claimants) = self.contested.get_mut(&address) else {
+            if *listed.get() == pod {
+                listed.remove();
             }
-            if claims.is_empty() {
-                self.by_address.remove(&address);
-            }
+            return;
+        };
+        claimants.retain(|claimant| *claimant != pod);
+        if let Some(other) = claimants.first() {
+            *listed.get_mut() = *other;
+        }
+        if claimants.len() < 2 {
+            self.contested.remove(&address);
         }
     }
 
-    /// The claims to an address.
-    pub fn of(&self, address: IpAddr) -> &[Claim] {
-        self.by_address.get(&address).map_or(&[], SmallVec::as_slice)
+    /// The claimants of an address.
+    pub fn of(&self, address: IpAddr, pods: &Pods) -> &[PodIndex] {
+        if let Some(claimants) = self.contested.get(&address) {
+            return claimants;
+        }
+        let table = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        let hash = self.hasher.hash_one(address);
+        table.find(hash, |pod| has_address(pods, *pod, address)).map_or(&[], std::slice::from_ref)
     }
 
-    /// The addresses that several pods claim, with their claims, in order.
-    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[Claim])> {
-        self.contested.iter().map(|address| (*address, self.of(*address)))
+    /// The addresses that several pods claim, with the pods, in order.
+    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[PodIndex])> {
+        self.contested.iter().map(|(address, claimants)| (*address, claimants.as_slice()))
     }
 }
 
+fn has_address(pods: &Pods, pod: PodIndex, address: IpAddr) -> bool {
+    pods.get(pod).is_some_and(|entry| entry.has_address(address))
+}
+
 /// Who of these claimants has the address, as `local` sees it.
-pub fn owner(local: &ClusterId, claims: &[Claim]) -> Option<PodIndex> {
-    if let [claim] = claims {
-        return Some(claim.pod);
+pub fn owner<'a>(local: &ClusterId, claimants: impl IntoIterator<Item = PodEntry<'a>>) -> Option<PodEntry<'a>> {
+    let claimants: SmallVec<[PodEntry<'_>; 2]> = claimants.into_iter().collect();
+    if let [claimant] = *claimants {
+        return Some(claimant);
     }
-    let cluster = if claims.iter().any(|claim| claim.cluster == *local) {
+    let cluster = if claimants.iter().any(|claimant| claimant.cluster() == local) {
         local
     } else {
-        let first = &claims.first()?.cluster;
-        claims.iter().all(|claim| claim.cluster == *first).then_some(first)?
+        let first = claimants.first()?.cluster();
+        claimants.iter().all(|claimant| claimant.cluster() == first).then_some(first)?
     };
-    winner(claims.iter().filter(|claim| claim.cluster == *cluster))
+    winner(claimants.iter().copied().filter(|claimant| claimant.cluster() == cluster))
 }
 
 /// Of several pods of one cluster: those that are not terminating contend, else all; the one that was made later than
 /// every other wins. A pod that does not say when it was made is neither later nor earlier than another.
-fn winner<'a>(claims: impl Iterator<Item = &'a Claim>) -> Option<PodIndex> {
-    let claims: SmallVec<[&Claim; 4]> = claims.collect();
-    let staying = claims.iter().any(|claim| claim.lifecycle == Lifecycle::Live);
-    let contends = |claim: &&&Claim| !staying || claim.lifecycle == Lifecycle::Live;
-    let later =
-        |one: &Claim, other: &Claim| matches!((one.created, other.created), (Some(one), Some(other)) if one > other);
-    let beats_all =
-        |claim: &&&Claim| claims.iter().filter(contends).all(|other| other.pod == claim.pod || later(claim, other));
-    claims.iter().filter(contends).find(beats_all).map(|claim| claim.pod)
+fn winner<'a>(claimants: impl Iterator<Item = PodEntry<'a>>) -> Option<PodEntry<'a>> {
+    let claimants: SmallVec<[PodEntry<'_>; 2]> = claimants.collect();
+    let staying = claimants.iter().any(|claimant| claimant.lifecycle() == Lifecycle::Live);
+    let contends = |claimant: &&PodEntry<'_>| !staying || claimant.lifecycle() == Lifecycle::Live;
+    let is_later = |one: &PodEntry<'_>, other: &PodEntry<'_>| matches!((one.created(), other.created()), (Some(one), Some(other)) if one > other);
+    let beats_all = |claimant: &&PodEntry<'_>| {
+        let mut others = claimants.iter().filter(contends);
+        others.all(|other| other.number() == claimant.number() || is_later(claimant, other))
+    };
+    claimants.iter().filter(contends).find(beats_all).copied()
 }
 
 /// Whether a pod of `cluster` may have `address` at all, by the join records.

@@ -66,7 +66,7 @@ impl View<'_> {
             if is_cluster_key(&requirement.key) {
                 self.cluster_holds(requirement)
             } else {
-                holds(requirement, self.pod_labels.get(&*requirement.key).map(|value| &**value))
+                holds(requirement, self.pod_labels.get(&requirement.key).map(|value| &**value))
             }
         })
     }

@@ -1,64 +1,35 @@
 //! The cluster index: every object of every member, pods grouped by what selectors can tell apart.
 
 mod claims;
+mod groups;
 mod labels;
+mod names;
+mod pods;
 mod ports;
+mod slots;
+mod texts;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
-pub use claims::{Claim, Claims, admissible};
+pub use claims::admissible;
+pub use groups::{Group, GroupId, GroupKey};
 pub use labels::{ClusterLabel, View, cluster_label};
+pub use pods::{Addresses, PodEntry, PodIndex};
 pub use ports::NamedPorts;
 
 use crate::model::{ClusterConfig, ClusterId, Labels, Namespace, NamespaceKey, Pod, PodKey, Text};
-
-/// A pod's number inside the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodIndex(u32);
-
-/// The number of a group: all pods that no selector and no port name can tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub u32);
-
-/// What makes a group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GroupKey {
-    /// The cluster and the namespace.
-    pub namespace: NamespaceKey,
-    /// The labels that the pods carry.
-    pub labels: Arc<Labels>,
-    /// The ports that they name.
-    pub ports: NamedPorts,
-}
-
-/// A group.
-#[derive(Debug)]
-pub struct Group {
-    /// What makes it.
-    pub key: GroupKey,
-    /// Its pods.
-    pub pods: BTreeSet<PodIndex>,
-}
-
-/// A pod as the index holds it.
-#[derive(Debug)]
-pub struct PodEntry {
-    /// The pod.
-    pub pod: Pod,
-    /// Its group, if it is a workload.
-    pub group: Option<GroupId>,
-}
+use claims::Claims;
+use pods::{GroupChange, Pods};
 
 /// What a change of one pod moved.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PodChange {
     /// Addresses whose owner may be another one now, or of another group.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// A group that did not exist before.
     pub born: Option<GroupId>,
     /// A group that has no pod any more.
@@ -70,49 +41,9 @@ pub struct PodChange {
 pub struct ClusterIndex {
     config: ClusterConfig,
     namespaces: HashMap<NamespaceKey, Namespace>,
-    pods: Slots<PodEntry>,
-    pod_numbers: HashMap<PodKey, PodIndex>,
-    groups: Slots<Group>,
-    group_numbers: HashMap<GroupKey, GroupId>,
-    groups_by_namespace: HashMap<NamespaceKey, RoaringBitmap>,
-    namespaces_by_name: HashMap<Text, BTreeSet<NamespaceKey>>,
-    groups_by_label: HashMap<(Text, Text), RoaringBitmap>,
+    pods: Pods,
     claims: Claims,
     outside: BTreeSet<(IpAddr, PodKey)>,
-}
-
-/// Values by reusable number.
-#[derive(Debug)]
-struct Slots<T> {
-    values: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Slots<T> {
-    const EMPTY: Self = Self { values: Vec::new(), free: Vec::new() };
-
-    fn insert(&mut self, value: T) -> u32 {
-        if let Some(number) = self.free.pop() {
-            self.values[number as usize] = Some(value);
-            return number;
-        }
-        self.values.push(Some(value));
-        u32::try_from(self.values.len() - 1).expect("fewer than 2^32 pods fit into memory")
-    }
-
-    fn remove(&mut self, number: u32) -> Option<T> {
-        let value = self.values.get_mut(number as usize)?.take();
-        self.free.push(number);
-        value
-    }
-
-    fn get(&self, number: u32) -> Option<&T> {
-        self.values.get(number as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.values.get_mut(number as usize)?.as_mut()
-    }
 }
 
 impl ClusterIndex {
@@ -121,13 +52,7 @@ impl ClusterIndex {
         Self {
             config,
             namespaces: HashMap::new(),
-            pods: Slots::EMPTY,
-            pod_numbers: HashMap::new(),
-            groups: Slots::EMPTY,
-            group_numbers: HashMap::new(),
-            groups_by_namespace: HashMap::new(),
-            namespaces_by_name: HashMap::new(),
-            groups_by_label: HashMap::new(),
+            pods: Pods::default(),
             claims: Claims::default(),
             outside: BTreeSet::new(),
         }
@@ -154,54 +79,59 @@ impl ClusterIndex {
     }
 
     /// A pod by its name.
-    pub fn pod(&self, key: &PodKey) -> Option<&PodEntry> {
-        self.entry(*self.pod_numbers.get(key)?)
+    pub fn pod(&self, key: &PodKey) -> Option<PodEntry<'_>> {
+        self.pods.find(key)
     }
 
     /// A pod by its number.
-    pub fn entry(&self, number: PodIndex) -> Option<&PodEntry> {
-        self.pods.get(number.0)
+    pub fn entry(&self, number: PodIndex) -> Option<PodEntry<'_>> {
+        self.pods.get(number)
     }
 
     /// All pods.
-    pub fn pods(&self) -> impl Iterator<Item = &PodEntry> {
-        self.pods.values.iter().flatten()
+    pub fn pods(&self) -> impl Iterator<Item = PodEntry<'_>> {
+        self.pods.iter()
+    }
+
+    /// The pods of a group.
+    pub fn pods_of(&self, group: GroupId) -> impl Iterator<Item = PodEntry<'_>> {
+        let pods = self.group(group).into_iter().flat_map(|group| &group.pods);
+        pods.filter_map(|number| self.entry(*number))
     }
 
     /// A group.
     pub fn group(&self, id: GroupId) -> Option<&Group> {
-        self.groups.get(id.0)
+        self.pods.groups().get(id)
     }
 
     /// All groups, by number.
     pub fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
-        let numbered = (0..).zip(&self.groups.values);
-        numbered.filter_map(|(number, group)| Some((GroupId(number), group.as_ref()?)))
+        self.pods.groups().iter()
     }
 
     /// The groups of a namespace.
     pub fn groups_of(&self, namespace: &NamespaceKey) -> Option<&RoaringBitmap> {
-        self.groups_by_namespace.get(namespace)
+        self.pods.groups().of_namespace(namespace)
     }
 
     /// The namespaces that have groups and this name, in all clusters.
     pub fn namespaces_named(&self, name: &str) -> impl Iterator<Item = &NamespaceKey> {
-        self.namespaces_by_name.get(name).into_iter().flatten()
+        self.pods.groups().namespaces_named(name)
     }
 
     /// All namespaces that have groups.
     pub fn populated_namespaces(&self) -> impl Iterator<Item = &NamespaceKey> {
-        self.groups_by_namespace.keys()
+        self.pods.groups().namespaces()
     }
 
     /// The groups whose pods carry a label.
     pub fn groups_labelled(&self, key: &Text, value: &Text) -> Option<&RoaringBitmap> {
-        self.groups_by_label.get(&(key.clone(), value.clone()))
+        self.pods.groups().labelled(key, value)
     }
 
     /// The groups by each label that pods carry.
     pub fn groups_by_label(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
-        self.groups_by_label.iter().map(|((key, _), groups)| (&**key, groups))
+        self.pods.groups().by_label()
     }
 
     /// What selectors see of a group.
@@ -223,33 +153,27 @@ impl ClusterIndex {
     }
 
     /// The pod whose an address is, if it is anybody's.
-    pub fn owner(&self, address: IpAddr) -> Option<&PodEntry> {
-        self.entry(claims::owner(&self.config.local, self.claims.of(address))?)
+    pub fn owner(&self, address: IpAddr) -> Option<PodEntry<'_>> {
+        claims::owner(&self.config.local, self.claimants(address))
     }
 
     /// The pods that claim an address.
-    pub fn claimants(&self, address: IpAddr) -> impl Iterator<Item = &PodEntry> {
-        self.claims.of(address).iter().filter_map(|claim| self.entry(claim.pod))
+    pub fn claimants(&self, address: IpAddr) -> impl Iterator<Item = PodEntry<'_>> {
+        self.claims.of(address, &self.pods).iter().filter_map(|number| self.entry(*number))
     }
 
     /// The pod that somebody means who names an address: its owner, or, where every pod that has it has it against the
     /// podCIDRs, the one that would own it without them. No selector finds that one by the address.
-    pub fn named_by(&self, address: IpAddr) -> Option<&PodEntry> {
-        if !self.claims.of(address).is_empty() {
+    pub fn named_by(&self, address: IpAddr) -> Option<PodEntry<'_>> {
+        if !self.claims.of(address, &self.pods).is_empty() {
             return self.owner(address);
         }
         let refused = self.outside.iter().filter(|(outside, _)| *outside == address);
-        let claims: Vec<Claim> = refused
-            .filter_map(|(_, key)| {
-                let number = *self.pod_numbers.get(key)?;
-                Some(Claim::new(number, &self.entry(number)?.pod))
-            })
-            .collect();
-        self.entry(claims::owner(&self.config.local, &claims)?)
+        claims::owner(&self.config.local, refused.filter_map(|(_, key)| self.pod(key)))
     }
 
-    /// The addresses that several pods claim, with their claims, in order.
-    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[Claim])> {
+    /// The addresses that several pods claim, with the pods, in order.
+    pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[PodIndex])> {
         self.claims.contested()
     }
 
@@ -274,48 +198,43 @@ impl ClusterIndex {
 
     /// Puts a pod in place; `None`: it is there already, just so.
     pub fn apply_pod(&mut self, pod: &Pod) -> Option<PodChange> {
-        if self.pod(&pod.key).is_some_and(|known| known.pod == *pod) {
+        let known = self.pod(&pod.key);
+        if known.is_some_and(|known| known.is(pod)) {
             return None;
         }
-        let mut change = self.remove_pod(&pod.key).unwrap_or_default();
-        let number = PodIndex(self.pods.insert(PodEntry { pod: pod.clone(), group: None }));
-        self.pod_numbers.insert(pod.key.clone(), number);
+        let known = known.map(PodEntry::number);
+        let mut change = known.map(|number| self.remove_pod(number)).unwrap_or_default();
+        let (number, group) = self.pods.insert(pod);
         if pod.is_workload() {
             self.add_claims(number, pod, &mut change);
-            let (group, born) = self.join_group(number, pod);
-            // A pod that leaves its group and comes back to it is no news of the group.
-            if born {
-                change.born = Some(group);
-            }
-            if let Some(entry) = self.pods.get_mut(number.0) {
-                entry.group = Some(group);
-            }
+        }
+        // A pod that leaves its group and comes back to it is no news of the group.
+        if let GroupChange::Born(group) = group {
+            change.born = Some(group);
         }
         Some(change)
     }
 
     /// Forgets a pod if it is still the one with this uid; `None`: it is not known.
     pub fn delete_pod(&mut self, key: &PodKey, uid: &Text) -> Option<PodChange> {
-        let known = self.pod(key)?;
-        if known.pod.uid != *uid {
-            return None;
-        }
-        self.remove_pod(key)
+        let known = self.pod(key).filter(|known| known.uid() == *uid)?.number();
+        Some(self.remove_pod(known))
     }
 
-    fn remove_pod(&mut self, key: &PodKey) -> Option<PodChange> {
-        let number = self.pod_numbers.remove(key)?;
-        let entry = self.pods.remove(number.0)?;
+    fn remove_pod(&mut self, number: PodIndex) -> PodChange {
         let mut change = PodChange::default();
-        for &address in &entry.pod.addresses {
-            self.claims.remove(address, number);
-            self.outside.remove(&(address, key.clone()));
+        let Some(entry) = self.pods.get(number) else { return change };
+        for address in entry.addresses() {
+            self.claims.remove(address, number, &self.pods);
+            if !self.outside.is_empty() {
+                self.outside.remove(&(address, entry.key()));
+            }
             change.addresses.push(address);
         }
-        if let Some(group) = entry.group {
-            change.died = self.leave_group(group, number);
+        if let GroupChange::Died(group) = self.pods.remove(number) {
+            change.died = Some(group);
         }
-        Some(change)
+        change
     }
 
     fn add_claims(&mut self, number: PodIndex, pod: &Pod, change: &mut PodChange) {
@@ -324,63 +243,10 @@ impl ClusterIndex {
                 self.outside.insert((address, pod.key.clone()));
                 continue;
             }
-            self.claims.add(address, Claim::new(number, pod));
+            self.claims.add(address, number, &self.pods);
             if !change.addresses.contains(&address) {
                 change.addresses.push(address);
             }
         }
     }
-
-    fn join_group(&mut self, number: PodIndex, pod: &Pod) -> (GroupId, bool) {
-        let namespace = pod.key.namespace_key();
-        let key = GroupKey { namespace, labels: Arc::new(pod.labels.clone()), ports: NamedPorts::of(&pod.ports) };
-        if let Some(&id) = self.group_numbers.get(&key) {
-            if let Some(group) = self.groups.get_mut(id.0) {
-                group.pods.insert(number);
-            }
-            return (id, false);
-        }
-        let id = GroupId(self.groups.insert(Group { key: key.clone(), pods: BTreeSet::from([number]) }));
-        for (label, value) in key.labels.iter() {
-            self.groups_by_label.entry((label.clone(), value.clone())).or_default().insert(id.0);
-        }
-        self.namespaces_by_name.entry(key.namespace.name.clone()).or_default().insert(key.namespace.clone());
-        self.groups_by_namespace.entry(key.namespace.clone()).or_default().insert(id.0);
-        self.group_numbers.insert(key, id);
-        (id, true)
-    }
-
-    /// Takes a pod out of its group; returns the group when that leaves it empty.
-    fn leave_group(&mut self, id: GroupId, number: PodIndex) -> Option<GroupId> {
-        let group = self.groups.get_mut(id.0)?;
-        group.pods.remove(&number);
-        if !group.pods.is_empty() {
-            return None;
-        }
-        let Group { key, pods: _ } = self.groups.remove(id.0)?;
-        for (label, value) in key.labels.iter() {
-            drop_from(&mut self.groups_by_label, &(label.clone(), value.clone()), id);
-        }
-        if drop_from(&mut self.groups_by_namespace, &key.namespace, id)
-            && let Some(namespaces) = self.namespaces_by_name.get_mut(&key.namespace.name)
-        {
-            namespaces.remove(&key.namespace);
-            if namespaces.is_empty() {
-                self.namespaces_by_name.remove(&key.namespace.name);
-            }
-        }
-        self.group_numbers.remove(&key);
-        Some(id)
-    }
-}
-
-/// Takes a group out of one posting; returns whether the posting is empty and gone.
-fn drop_from<K: Eq + std::hash::Hash>(postings: &mut HashMap<K, RoaringBitmap>, key: &K, id: GroupId) -> bool {
-    let Some(posting) = postings.get_mut(key) else { return false };
-    posting.remove(id.0);
-    let empty = posting.is_empty();
-    if empty {
-        postings.remove(key);
-    }
-    empty
 }

@@ -1,33 +1,25 @@
 //! The ports that a pod names.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use crate::model::{ContainerPort, Protocol, Text};
 
-/// Port numbers by protocol and name; of a repeated name the first counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NamedPorts(Arc<BTreeMap<(Protocol, Text), u16>>);
+/// The named ones among a pod's ports; of a repeated name the first counts.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedPorts<'a>(&'a [ContainerPort]);
 
-impl NamedPorts {
-    /// The named ones among a pod's ports.
-    pub fn of(ports: &[ContainerPort]) -> Self {
-        let mut named = BTreeMap::new();
-        for port in ports {
-            if let Some(name) = &port.name {
-                named.entry((port.protocol, name.clone())).or_insert(port.number);
-            }
-        }
-        Self(Arc::new(named))
+impl<'a> NamedPorts<'a> {
+    /// Of these ports.
+    pub fn of(ports: &'a [ContainerPort]) -> Self {
+        Self(ports)
     }
 
-    /// All of them, with their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (&(Protocol, Text), u16)> {
-        self.0.iter().map(|(place, number)| (place, *number))
+    /// All names with their protocol; a repeated one repeatedly.
+    pub fn iter(self) -> impl Iterator<Item = (Protocol, &'a Text)> {
+        self.0.iter().filter_map(|port| Some((port.protocol, port.name.as_ref()?)))
     }
 
     /// The number behind a name.
-    pub fn number(&self, protocol: Protocol, name: &Text) -> Option<u16> {
-        self.0.get(&(protocol, name.clone())).copied()
+    pub fn number(self, protocol: Protocol, name: &str) -> Option<u16> {
+        let is_meant = |port: &&ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);
+        self.0.iter().find(is_meant).map(|port| port.number)
     }
 }

@@ -65,8 +65,12 @@ fn allows_dns<'n>(rule: &Rule, names: impl Fn() -> &'n BTreeSet<(Protocol, Text)
 
 /// The names by which pods declare port 53.
 fn dns_names(index: &ClusterIndex) -> BTreeSet<(Protocol, Text)> {
-    let ports = index.groups().flat_map(|(_, group)| group.key.ports.iter());
-    ports.filter(|(_, number)| *number == DNS_PORT).map(|(place, _)| place.clone()).collect()
+    let mut names = BTreeSet::new();
+    for ports in index.groups().map(|(_, group)| group.key.named_ports()) {
+        let is_dns = |(protocol, name): &(Protocol, &Text)| ports.number(*protocol, name) == Some(DNS_PORT);
+        names.extend(ports.iter().filter(is_dns).map(|(protocol, name)| (protocol, name.clone())));
+    }
+    names
 }
 
 /// The groups that a policy isolates.

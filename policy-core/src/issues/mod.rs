@@ -8,9 +8,9 @@ mod reach;
 use std::net::IpAddr;
 
 use crate::compile::Compiler;
-use crate::index::Claim;
+use crate::index::PodEntry;
 use crate::model::{
-    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, Namespace, Pod, PodKey, ScopeAnnotation,
+    CLUSTER_KEY, CLUSTER_KEY_ALIAS, ClusterId, Issue, IssueCode, Labels, Level, Namespace, PodKey, ScopeAnnotation,
 };
 
 /// The issues of the objects that a compiler knows, in order.
@@ -37,20 +37,19 @@ pub fn pod_object(key: &PodKey) -> String {
 const NAMED: usize = 3;
 
 fn contested_addresses(compiler: &Compiler, issues: &mut Vec<Issue>) {
-    for (address, claims) in compiler.index().contested() {
-        let owner = compiler.index().owner(address).map(|entry| &entry.pod.key);
-        let pods =
-            || claims.iter().filter_map(|claim: &Claim| compiler.index().entry(claim.pod)).map(|entry| &entry.pod.key);
+    for (address, claimants) in compiler.index().contested() {
+        let owner = compiler.index().owner(address).map(PodEntry::key);
+        let pods = || claimants.iter().filter_map(|number| compiler.index().entry(*number)).map(PodEntry::key);
         for pod in pods() {
             // Any number of pods can claim one address, and each has an issue of its own.
             let mut others: Vec<String> =
-                pods().filter(|other| *other != pod).take(NAMED).map(ToString::to_string).collect();
-            let more = claims.len() - 1 - others.len();
+                pods().filter(|other| *other != pod).take(NAMED).map(|other| other.to_string()).collect();
+            let more = claimants.len() - 1 - others.len();
             if more > 0 {
                 others.push(format!("{more} more"));
             }
-            let (level, outcome) = match owner {
-                Some(owner) if owner == pod => (Level::Warning, "this pod keeps it".to_owned()),
+            let (level, outcome) = match &owner {
+                Some(owner) if *owner == pod => (Level::Warning, "this pod keeps it".to_owned()),
                 Some(owner) => {
                     (Level::Error, format!("it counts as {owner}'s, so selectors do not find this pod by it"))
                 }
@@ -59,7 +58,7 @@ fn contested_addresses(compiler: &Compiler, issues: &mut Vec<Issue>) {
             issues.push(Issue {
                 code: IssueCode::DuplicateAddress,
                 level,
-                object: pod_object(pod),
+                object: pod_object(&pod),
                 field: "status.podIPs".to_owned(),
                 message: format!("{address} is claimed by {} too; {outcome}", others.join(", ")),
             });
@@ -122,17 +121,15 @@ fn spoofed_labels(compiler: &Compiler, issues: &mut Vec<Issue>) {
     for Namespace { key, labels, .. } in index.namespaces() {
         spoofed(&key.cluster, labels, || format!("{}/Namespace/{}", key.cluster, key.name), issues);
     }
-    let mut spoofed_pod = |pod: &Pod| spoofed(&pod.key.cluster, &pod.labels, || pod_object(&pod.key), issues);
+    let mut spoofed_pod = |pod: PodEntry<'_>| spoofed(pod.cluster(), pod.labels(), || pod_object(&pod.key()), issues);
     // The pods of a group carry the same labels.
-    for (_, group) in index.groups().filter(|(_, group)| names_another(&group.key.namespace.cluster, &group.key.labels))
-    {
-        group.pods.iter().filter_map(|number| index.entry(*number)).for_each(|entry| spoofed_pod(&entry.pod));
-    }
-    index.pods().filter(|entry| entry.group.is_none()).for_each(|entry| spoofed_pod(&entry.pod));
+    let groups = index.groups().filter(|(_, group)| names_another(&group.key.namespace.cluster, &group.key.labels));
+    groups.flat_map(|(id, _)| index.pods_of(id)).for_each(&mut spoofed_pod);
+    index.pods().filter(|pod| pod.group().is_none()).for_each(spoofed_pod);
 }
 
 fn names_another(cluster: &ClusterId, labels: &Labels) -> bool {
-    [CLUSTER_KEY, CLUSTER_KEY_ALIAS].iter().filter_map(|key| labels.get(*key)).any(|value| **value != *cluster.as_str())
+    [CLUSTER_KEY, CLUSTER_KEY_ALIAS].iter().filter_map(|key| labels.get(key)).any(|value| **value != *cluster.as_str())
 }
 
 /// The object is named only where something is wrong with it: there are many.

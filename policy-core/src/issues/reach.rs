@@ -150,16 +150,13 @@ impl<'a> Remote<'a> {
 
 /// The groups of which no pod has an address that selectors find it by.
 fn lost_groups(index: &ClusterIndex) -> RoaringBitmap {
-    let claimants = index.contested().flat_map(|(_, claims)| claims).filter_map(|claim| index.entry(claim.pod));
+    let claimants = index.contested().flat_map(|(_, claimants)| claimants).filter_map(|number| index.entry(*number));
     let outside = index.outside().iter().filter_map(|(_, key)| index.pod(key));
-    let doubtful: RoaringBitmap = claimants.chain(outside).filter_map(|entry| Some(entry.group?.0)).collect();
-    let is_found = |entry: &PodEntry| {
-        let owns = |address| index.owner(address).is_some_and(|owner| owner.pod.key == entry.pod.key);
-        entry.pod.addresses.iter().copied().any(owns)
+    let doubtful: RoaringBitmap = claimants.chain(outside).filter_map(|entry| Some(entry.group()?.0)).collect();
+    let is_found = |entry: PodEntry<'_>| {
+        let owns = |address| index.owner(address).is_some_and(|owner| owner.number() == entry.number());
+        entry.addresses().into_iter().any(owns)
     };
-    let is_lost = |id: &u32| {
-        let pods = index.group(GroupId(*id)).into_iter().flat_map(|group| &group.pods);
-        !pods.filter_map(|number| index.entry(*number)).any(is_found)
-    };
+    let is_lost = |id: &u32| !index.pods_of(GroupId(*id)).any(is_found);
     doubtful.into_iter().filter(is_lost).collect()
 }

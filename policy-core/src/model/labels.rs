@@ -16,8 +16,67 @@ pub fn is_cluster_key(key: &str) -> bool {
     key == CLUSTER_KEY || key == CLUSTER_KEY_ALIAS
 }
 
-/// An object's labels.
-pub type Labels = BTreeMap<Text, Text>;
+/// An object's labels, by key: a short sorted list, since most objects have few and there are very many objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Box<[(Text, Text)]>);
+
+impl Labels {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a label.
+    pub fn get(&self, key: &str) -> Option<&Text> {
+        self.place(key).ok().map(|place| &self.0[place].1)
+    }
+
+    /// All labels, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        self.into_iter()
+    }
+
+    /// Sets a label.
+    pub fn insert(&mut self, key: Text, value: Text) {
+        match self.place(&key) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.edit(|labels| labels.insert(place, (key, value))),
+        }
+    }
+
+    /// Takes a label away.
+    pub fn remove(&mut self, key: &str) {
+        if let Ok(place) = self.place(key) {
+            self.edit(|labels| drop(labels.remove(place)));
+        }
+    }
+
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Vec<(Text, Text)>)) {
+        let mut labels = std::mem::take(&mut self.0).into_vec();
+        change(&mut labels);
+        self.0 = labels.into_boxed_slice();
+    }
+}
+
+/// Of a key that stands twice the last one counts.
+impl FromIterator<(Text, Text)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (Text, Text)>>(labels: I) -> Self {
+        Self(labels.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = (&'a Text, &'a Text);
+    type IntoIter = std::iter::Map<std::slice::Iter<'a, (Text, Text)>, fn(&'a (Text, Text)) -> (&'a Text, &'a Text)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+}
 
 /// A label selector; empty selects everything. Values are known to be readable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy_core::compile::Subjects;
+use policy_core::index::PodEntry;
 use policy_core::model::Event;
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, TableState};
@@ -52,7 +53,7 @@ pub fn tables(peers: u32) -> TableState {
     }));
     let mut node = Node::new(set.config(), Subjects::OnNode("n1".into()), TableState::default(), Limits::default());
     node.apply(&events);
-    let keys: Vec<_> = node.detached().map(|pod| pod.key.clone()).collect();
+    let keys: Vec<_> = node.detached().map(PodEntry::key).collect();
     for key in keys {
         node.attach(&key, Attachment { ifindex: WEB, bridge: None });
     }

@@ -10,6 +10,7 @@ use policy_common::reason::Reason;
 
 use super::build::{ClusterSetBuilder, abc, namespace, pod, pods_in, policy, rule};
 use crate::compile::Subjects;
+use crate::index::PodEntry;
 use crate::model::{Event, PodKey};
 use crate::node::{Attachment, Node};
 use crate::plan::{Limits, TableState};
@@ -177,7 +178,7 @@ impl Stage {
 
     fn settle(&mut self, events: &[Event]) {
         self.node.apply(events);
-        let keys: Vec<PodKey> = self.node.detached().map(|pod| pod.key.clone()).collect();
+        let keys: Vec<PodKey> = self.node.detached().map(PodEntry::key).collect();
         for key in keys {
             let attachment = match &*key.name {
                 "web" => Attachment { ifindex: WEB, bridge: None },

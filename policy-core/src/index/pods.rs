@@ -1,0 +1,391 @@
+//! All pods of all members, in the least memory in which they can be told apart: there may be a million of them, of
+//! which this node has a few dozen.
+//!
+//! What pods of one Deployment share their group holds. What is left of a pod is a record of 48 bytes and the end of its
+//! name; whoever needs a whole [`Pod`] gets it put together again.
+
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use super::groups::{Group, GroupId, Groups, Share};
+use super::names::{Name, Names};
+use super::slots::Slots;
+use crate::intern::Interner;
+use crate::model::{ClusterId, ContainerPort, Labels, Lifecycle, NamespaceKey, Pod, PodKey, Text, Timestamp};
+
+/// A pod's number inside the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodIndex(u32);
+
+/// A pod's addresses, in the order in which the object has them.
+pub type Addresses = SmallVec<[IpAddr; 2]>;
+
+/// What is kept of a pod alone.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// Its name, without the stem of its group where [`flag::STEM`] says so.
+    name: Name,
+    flags: NonZeroU16,
+    group: GroupId,
+    node: u32,
+    created_ns: u32,
+    created_s: i64,
+    v4: [u8; 4],
+    uid: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Option<Record>>() == 48);
+
+/// The node of a pod that is bound to none.
+const NO_NODE: u32 = u32::MAX;
+/// As nanoseconds: the pod does not say when it was made.
+const NO_TIME: u32 = u32::MAX;
+
+mod flag {
+    /// Always set.
+    pub const KNOWN: std::num::NonZeroU16 = std::num::NonZeroU16::MIN;
+    /// The stem of the group stands before the name.
+    pub const STEM: u16 = 256;
+    pub const HOST_NETWORK: u16 = 2;
+    pub const TERMINATING: u16 = 4;
+    pub const FINISHED: u16 = 8;
+    pub const V4: u16 = 16;
+    pub const V6: u16 = 32;
+    /// The IPv6 address stands first.
+    pub const V6_FIRST: u16 = 64;
+    /// The uid is no UUID, and the record holds its number.
+    pub const UID_BY_NUMBER: u16 = 128;
+}
+
+/// All pods.
+#[derive(Debug, Default)]
+pub struct Pods {
+    records: Slots<Record>,
+    /// By number, as far as any pod has one.
+    v6: Vec<[u8; 16]>,
+    names: Names,
+    numbers: HashTable<PodIndex>,
+    hasher: DefaultHashBuilder,
+    nodes: Shared,
+    uids: Shared,
+    groups: Groups,
+}
+
+/// Texts by number.
+#[derive(Debug)]
+struct Shared(Interner<Text>);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self(Interner::starting_at(0))
+    }
+}
+
+/// A pod as the index holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct PodEntry<'a> {
+    pods: &'a Pods,
+    number: PodIndex,
+    record: &'a Record,
+    group: &'a Group,
+}
+
+/// What joining or leaving did to a pod's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// It had pods before, and has now.
+    None,
+    /// It did not exist before.
+    Born(GroupId),
+    /// It exists no more.
+    Died(GroupId),
+}
+
+impl Pods {
+    /// The groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// A pod by its number.
+    pub fn get(&self, number: PodIndex) -> Option<PodEntry<'_>> {
+        let record = self.records.get(number.0)?;
+        Some(PodEntry { pods: self, number, record, group: self.groups.get(record.group)? })
+    }
+
+    /// A pod by its name.
+    pub fn find(&self, key: &PodKey) -> Option<PodEntry<'_>> {
+        let hash = self.hash(key.cluster.as_str(), &key.namespace, &key.name);
+        self.get(*self.numbers.find(hash, |number| self.get(*number).is_some_and(|entry| entry.is_named(key)))?)
+    }
+
+    /// All pods.
+    pub fn iter(&self) -> impl Iterator<Item = PodEntry<'_>> {
+        self.records.iter().filter_map(|(number, _)| self.get(PodIndex(number)))
+    }
+
+    /// Adds a pod whose name no other has.
+    pub fn insert(&mut self, pod: &Pod) -> (PodIndex, GroupChange) {
+        let group = self.groups.of(pod);
+        let mut flags = flags(pod);
+        let stem = self.groups.get(group).map_or("", |group| &*group.stem);
+        let rest = pod.key.name.strip_prefix(stem).inspect(|_| flags |= flag::STEM);
+        let name = self.names.add(rest.unwrap_or(&pod.key.name));
+        let (uid, uid_flag) = self.uids.number_uid(&pod.uid);
+        let record = Record {
+            name,
+            flags: flag::KNOWN | flags | uid_flag,
+            group,
+            node: pod.node.as_ref().map_or(NO_NODE, |node| self.nodes.0.acquire(node.clone()).0),
+            created_ns: pod.created.map_or(NO_TIME, |created| created.ns),
+            created_s: pod.created.map_or(0, |created| created.s),
+            v4: pod.addresses.iter().find_map(v4).unwrap_or_default(),
+            uid,
+        };
+        let number = PodIndex(self.records.insert(record));
+        if let Some(address) = pod.addresses.iter().find_map(v6) {
+            self.set_v6(number, address);
+        }
+        let hash = self.hash(pod.key.cluster.as_str(), &pod.key.namespace, &pod.key.name);
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.insert_unique(hash, number, |number| self.hash_of(*number));
+        self.numbers = numbers;
+        let is_born = self.groups.join(group, share(pod.is_workload(), number));
+        (number, if is_born { GroupChange::Born(group) } else { GroupChange::None })
+    }
+
+    /// Takes a pod out.
+    pub fn remove(&mut self, number: PodIndex) -> GroupChange {
+        let Some(entry) = self.get(number) else { return GroupChange::None };
+        let share = share(entry.is_workload(), number);
+        let hash = self.hash_of(number);
+        if let Ok(entry) = self.numbers.find_entry(hash, |candidate| *candidate == number) {
+            entry.remove();
+        }
+        let Some(record) = self.records.remove(number.0) else { return GroupChange::None };
+        if record.node != NO_NODE {
+            self.nodes.0.release(record.node);
+        }
+        if record.flags.get() & flag::UID_BY_NUMBER != 0 {
+            self.uids.0.release(uid_number(record.uid));
+        }
+        self.names.remove(record.name);
+        self.names.tidy(self.records.values_mut().map(|record| &mut record.name));
+        let has_died = self.groups.leave(record.group, share);
+        if has_died { GroupChange::Died(record.group) } else { GroupChange::None }
+    }
+
+    fn set_v6(&mut self, number: PodIndex, address: [u8; 16]) {
+        let place = number.0 as usize;
+        if self.v6.len() <= place {
+            self.v6.resize(place + 1, [0; 16]);
+        }
+        self.v6[place] = address;
+    }
+
+    fn hash(&self, cluster: &str, namespace: &str, name: &str) -> u64 {
+        self.hasher.hash_one((cluster, namespace, name))
+    }
+
+    fn hash_of(&self, number: PodIndex) -> u64 {
+        self.get(number).map_or(0, |entry| {
+            let NamespaceKey { cluster, name } = entry.namespace();
+            self.hash(cluster.as_str(), name, &entry.name())
+        })
+    }
+}
+
+impl Shared {
+    /// A uid as a record holds it, and its flag.
+    fn number_uid(&mut self, uid: &Text) -> ([u8; 16], u16) {
+        if let Ok(parsed) = Uuid::try_parse(uid)
+            && *parsed.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == **uid
+        {
+            return (parsed.into_bytes(), 0);
+        }
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&self.0.acquire(uid.clone()).0.to_ne_bytes());
+        (bytes, flag::UID_BY_NUMBER)
+    }
+}
+
+fn uid_number([a, b, c, d, ..]: [u8; 16]) -> u32 {
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+fn share(is_workload: bool, number: PodIndex) -> Share {
+    if is_workload { Share::Workload(number) } else { Share::Idle }
+}
+
+fn v4(address: &IpAddr) -> Option<[u8; 4]> {
+    match address {
+        IpAddr::V4(address) => Some(address.octets()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(address: &IpAddr) -> Option<[u8; 16]> {
+    match address {
+        IpAddr::V6(address) => Some(address.octets()),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn flags(pod: &Pod) -> u16 {
+    let has = |is_so: bool, flag: u16| if is_so { flag } else { 0 };
+    has(pod.host_network, flag::HOST_NETWORK)
+        | has(pod.lifecycle == Lifecycle::Terminating, flag::TERMINATING)
+        | has(pod.lifecycle == Lifecycle::Finished, flag::FINISHED)
+        | has(pod.addresses.iter().any(IpAddr::is_ipv4), flag::V4)
+        | has(pod.addresses.iter().any(IpAddr::is_ipv6), flag::V6)
+        | has(pod.addresses.first().is_some_and(IpAddr::is_ipv6), flag::V6_FIRST)
+}
+
+impl<'a> PodEntry<'a> {
+    /// Its number.
+    pub fn number(self) -> PodIndex {
+        self.number
+    }
+
+    /// Its cluster and namespace.
+    pub fn namespace(self) -> &'a NamespaceKey {
+        &self.group.key.namespace
+    }
+
+    /// Its cluster.
+    pub fn cluster(self) -> &'a ClusterId {
+        &self.namespace().cluster
+    }
+
+    /// Its name.
+    pub fn name(self) -> String {
+        let stem = if self.has(flag::STEM) { &*self.group.stem } else { "" };
+        [stem, self.pods.names.get(self.record.name)].concat()
+    }
+
+    /// What names it among all pods.
+    pub fn key(self) -> PodKey {
+        let NamespaceKey { cluster, name } = self.namespace();
+        PodKey { cluster: cluster.clone(), namespace: name.clone(), name: self.name().into() }
+    }
+
+    /// Whether this is its name.
+    pub fn is_named(self, key: &PodKey) -> bool {
+        let own = self.pods.names.get(self.record.name);
+        let rest = if self.has(flag::STEM) { key.name.strip_prefix(&*self.group.stem) } else { Some(&*key.name) };
+        rest == Some(own) && self.namespace().name == key.namespace && *self.cluster() == key.cluster
+    }
+
+    /// Its labels, as the object has them.
+    pub fn labels(self) -> &'a Labels {
+        &self.group.key.labels
+    }
+
+    /// The ports of its containers, then of its init containers, in written order.
+    pub fn ports(self) -> &'a [ContainerPort] {
+        &self.group.key.ports
+    }
+
+    /// Its group, if it is a workload.
+    pub fn group(self) -> Option<GroupId> {
+        self.is_workload().then_some(self.record.group)
+    }
+
+    /// Its addresses, at most one of each family.
+    pub fn addresses(self) -> Addresses {
+        let v4 = self.has(flag::V4).then(|| IpAddr::from(Ipv4Addr::from(self.record.v4)));
+        let v6 = self.v6().map(|address| IpAddr::from(Ipv6Addr::from(address)));
+        let [first, second] = if self.has(flag::V6_FIRST) { [v6, v4] } else { [v4, v6] };
+        first.into_iter().chain(second).collect()
+    }
+
+    /// Whether it has an address.
+    pub fn has_address(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.has(flag::V4) && self.record.v4 == address.octets(),
+            IpAddr::V6(address) => self.v6() == Some(address.octets()),
+        }
+    }
+
+    /// The node it is bound to.
+    pub fn node(self) -> Option<&'a Text> {
+        self.pods.nodes.0.get(self.record.node).map(|node| &**node)
+    }
+
+    /// Whether it shares its node's network.
+    pub fn is_host_network(self) -> bool {
+        self.has(flag::HOST_NETWORK)
+    }
+
+    /// Where it stands in its life.
+    pub fn lifecycle(self) -> Lifecycle {
+        if self.has(flag::FINISHED) {
+            Lifecycle::Finished
+        } else if self.has(flag::TERMINATING) {
+            Lifecycle::Terminating
+        } else {
+            Lifecycle::Live
+        }
+    }
+
+    /// When it was made.
+    pub fn created(self) -> Option<Timestamp> {
+        let Record { created_s: s, created_ns: ns, .. } = *self.record;
+        (ns != NO_TIME).then_some(Timestamp { s, ns })
+    }
+
+    /// Which of all pods that ever had this name.
+    pub fn uid(self) -> Text {
+        let Record { uid, .. } = *self.record;
+        if self.has(flag::UID_BY_NUMBER) {
+            return self.pods.uids.0.get(uid_number(uid)).map(|uid| (**uid).clone()).unwrap_or_default();
+        }
+        (&*Uuid::from_bytes(uid).as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
+    }
+
+    /// Whether policies can speak of it: it has an address of its own and has not finished.
+    pub fn is_workload(self) -> bool {
+        !self.has(flag::HOST_NETWORK | flag::FINISHED) && self.has(flag::V4 | flag::V6)
+    }
+
+    /// The whole pod.
+    pub fn to_pod(self) -> Pod {
+        Pod {
+            key: self.key(),
+            uid: self.uid(),
+            labels: self.labels().clone(),
+            addresses: self.addresses().into_vec(),
+            ports: self.ports().to_vec(),
+            node: self.node().cloned(),
+            host_network: self.is_host_network(),
+            lifecycle: self.lifecycle(),
+            created: self.created(),
+        }
+    }
+
+    /// Whether it is this pod, just so.
+    pub fn is(self, pod: &Pod) -> bool {
+        self.is_named(&pod.key)
+            && self.uid() == pod.uid
+            && *self.labels() == pod.labels
+            && *self.addresses() == *pod.addresses
+            && *self.ports() == *pod.ports
+            && self.node() == pod.node.as_ref()
+            && self.is_host_network() == pod.host_network
+            && self.lifecycle() == pod.lifecycle
+            && self.created() == pod.created
+    }
+
+    fn has(self, flags: u16) -> bool {
+        self.record.flags.get() & flags != 0
+    }
+
+    fn v6(self) -> Option<[u8; 16]> {
+        self.has(flag::V6).then(|| self.pods.v6.get(self.number.0 as usize).copied()).flatten()
+    }
+}
