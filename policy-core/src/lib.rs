@@ -1,5 +1,6 @@
 //! The pure heart of Crosswall: model, cluster index, compiler, identities and plans; no I/O, no clock, no randomness.
 
+pub mod by_address;
 pub mod compile;
 pub mod explain;
 pub mod facet;

@@ -143,7 +143,8 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
     }
 
     fn ident(&self, address: &F::Addr, slot: usize) -> Option<Tagged> {
-        Some(self.state.idents.get(&F::address(address))?.slots[slot])
+        let id = self.state.idents.get(&F::address(address))?[slot];
+        Some(Tagged { tag: F::tag(address), id })
     }
 
     fn net(&self, address: &F::Addr, slot: usize) -> Option<u32> {

@@ -147,6 +147,11 @@ fn run_length(steps: &[Step]) -> usize {
     steps.iter().take_while(alike).count()
 }
 
+/// The identities in the two slots.
+fn identities(ident: &Ident) -> [u32; 2] {
+    ident.slots.map(|slot| slot.id)
+}
+
 impl Tables {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         let control = ControlPage::map(pins.open_map("control")?.as_fd()).map_err(|source| DatapathError::Table {
@@ -187,8 +192,10 @@ impl Tables {
         self.endpoints.read_into(|element| state.endpoints.extend([element]))?;
         self.local_v4.read_into(|(address, local)| state.local.extend([(IpAddr::from(address), local)]))?;
         self.local_v6.read_into(|(address, local)| state.local.extend([(IpAddr::from(address), local)]))?;
-        self.ident_v4.read_into(|(address, ident)| state.idents.extend([(IpAddr::from(address), ident)]))?;
-        self.ident_v6.read_into(|(address, ident)| state.idents.extend([(IpAddr::from(address), ident)]))?;
+        self.ident_v4
+            .read_into(|(address, ident)| state.idents.extend([(IpAddr::from(address), identities(&ident))]))?;
+        self.ident_v6
+            .read_into(|(address, ident)| state.idents.extend([(IpAddr::from(address), identities(&ident))]))?;
         let mut strange = None;
         let mut take = |table, address: IpAddr, length: u32, ident| match u8::try_from(length)
             .ok()

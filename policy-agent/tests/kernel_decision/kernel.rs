@@ -13,7 +13,7 @@ use policy_common::table::{
     ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry,
     PortPlace, RuleEntry, RuleKey,
 };
-use policy_core::plan::TableState;
+use policy_core::plan::{TableState, ident};
 use policy_core::testing::packets::{Hook, WEB};
 
 /// The committed object in the kernel.
@@ -102,14 +102,15 @@ impl Kernel {
             let key = Key::new(key.prefix_len, key.place);
             self.trie::<PortPlace, PortEntry>("ports").insert(&key, entry, 0).expect("ports");
         }
-        for (address, local) in &state.local {
+        for (address, local) in state.local.iter() {
             match address {
                 IpAddr::V4(it) => self.hash::<[u8; 4], Local>("local_v4").insert(it.octets(), local, 0),
                 IpAddr::V6(it) => self.hash::<[u8; 16], Local>("local_v6").insert(it.octets(), local, 0),
             }
             .expect("local");
         }
-        for (address, ident) in &state.idents {
+        for (address, identities) in state.idents.iter() {
+            let ident = ident(address, *identities);
             match address {
                 IpAddr::V4(it) => self.hash::<[u8; 4], Ident>("ident_v4").insert(it.octets(), ident, 0),
                 IpAddr::V6(it) => self.hash::<[u8; 16], Ident>("ident_v6").insert(it.octets(), ident, 0),

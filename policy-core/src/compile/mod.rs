@@ -20,6 +20,7 @@ pub use flatten::{PortRange, PortTable, RuleId};
 pub use rows::Rows;
 pub use subjects::{SubjectPolicies, Subjects, scope};
 
+use crate::by_address::ByAddress;
 use crate::facet::{FacetId, FacetTable, Signature};
 use crate::index::{ClusterIndex, GroupId, PodChange, PodEntry};
 use crate::intern::{Effect, Interner};
@@ -82,7 +83,7 @@ pub struct Compiler {
     facets: FacetTable,
     blocks: BlockTable,
     identities: Interner<Signature>,
-    addresses: HashMap<IpAddr, Identity>,
+    addresses: ByAddress<Identity>,
     prefixes: BTreeMap<IpNet, Identity>,
     rows: Rows,
     dirty: Dirty,
@@ -99,7 +100,7 @@ impl Compiler {
             facets: FacetTable::default(),
             blocks: BlockTable::default(),
             identities: Interner::starting_at(IDENTITY_WORLD + 1),
-            addresses: HashMap::new(),
+            addresses: ByAddress::default(),
             prefixes: BTreeMap::new(),
             rows: Rows::default(),
             dirty: Dirty::default(),
@@ -139,7 +140,7 @@ impl Compiler {
 
     /// All exact addresses.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Identity)> {
-        self.addresses.iter().map(|(address, identity)| (*address, *identity))
+        self.addresses.iter().map(|(address, identity)| (address, *identity))
     }
 
     /// All prefixes, a longer one after those around it.
@@ -359,7 +360,7 @@ impl Compiler {
 
     fn settle_prefixes(&mut self, touched: &mut Touched) {
         let moved = self.blocks.cut();
-        let covered = |address: &&IpAddr| moved.iter().any(|prefix| prefix.contains(*address));
+        let covered = |address: &IpAddr| moved.iter().any(|prefix| prefix.contains(address));
         touched.addresses.extend(self.addresses.keys().filter(covered));
         for prefix in moved {
             let identity = self.blocks.prefix(&prefix).cloned().map(|signature| self.acquire_identity(signature));
@@ -383,10 +384,7 @@ impl Compiler {
             signature.sort_unstable();
             self.acquire_identity(signature)
         });
-        let before = match identity {
-            Some(identity) => self.addresses.insert(address, identity),
-            None => self.addresses.remove(&address),
-        };
+        let before = self.addresses.set(address, identity);
         if before != identity {
             self.dirty.addresses.insert(address);
         }

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::table::{
-    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Ident, Local, NetIdent,
+    Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, NetIdent,
     POLICY_HOLD, RuleKey, Tagged,
 };
 
-use super::tables::{TableState, Write, address_tag};
+use super::tables::{TableState, Write, ident};
 use super::{Limits, Plan, Step, TableFull};
 use crate::compile::{Compiler, Dirty, Identity, PolicyId};
 
@@ -96,7 +96,7 @@ impl Goal<'_> {
         let rows = compiler.rows().all().map(|(policy, identity, _)| (policy, identity));
         let known = now.rules.keys().map(|key| (PolicyId(key.policy), Identity(key.identity)));
         Dirty {
-            addresses: compiler.addresses().map(|(address, _)| address).chain(now.idents.keys().copied()).collect(),
+            addresses: compiler.addresses().map(|(address, _)| address).chain(now.idents.keys()).collect(),
             prefixes: compiler.prefixes().keys().chain(now.nets.keys()).copied().collect(),
             subjects: BTreeSet::new(),
             rows: rows.chain(known).collect(),
@@ -141,15 +141,13 @@ impl Builder<'_> {
             if known.is_none() && wanted == IDENTITY_ABSENT {
                 continue;
             }
-            let tag = address_tag(address);
-            let word = |id| Tagged { tag, id };
             let pointer = Pointer {
-                live: known.map_or(IDENTITY_ABSENT, |known| known.slots[self.live].id),
+                live: known.map_or(IDENTITY_ABSENT, |known| known[self.live]),
                 wanted,
                 stays: wanted != IDENTITY_ABSENT,
-                known: known.map(|known| known.slots.map(|slot| slot.id)),
+                known: known.copied(),
             };
-            self.move_pointer(&pointer, |ids| Write::Ident(address, ids.map(|ids| Ident { slots: ids.map(word) })));
+            self.move_pointer(&pointer, |ids| Write::Ident(address, ids.map(|ids| ident(address, ids))));
         }
     }
 
@@ -243,12 +241,12 @@ impl Builder<'_> {
             self.moved += usize::from(known.is_some());
             self.stage.push(Write::Local(*address, Some(*wanted)));
         }
-        let gone = self.now.local.iter().filter(|(address, _)| !local.contains_key(*address));
+        let gone = self.now.local.iter().filter(|(address, _)| !local.contains_key(address));
         for (address, known) in gone {
             self.moved += 1;
             // Nobody may be taken for the node under the new commit who is not.
             let writes = if known.ifindex == IFINDEX_HOST { &mut self.stage } else { &mut self.sweep };
-            writes.push(Write::Local(*address, None));
+            writes.push(Write::Local(address, None));
         }
     }
 

@@ -6,14 +6,12 @@
 //! what nothing points at any more. Rows are never changed, only added and deleted.
 
 mod build;
-mod by_address;
 mod limits;
 mod tables;
 
 pub use build::{DesiredEndpoint, Goal, Own};
-pub use by_address::ByAddress;
 pub use limits::{Limits, Table, TableFull};
-pub use tables::{TableState, Write, address_tag};
+pub use tables::{TableState, Write, address_tag, ident};
 
 /// One step of a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]

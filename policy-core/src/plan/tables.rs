@@ -7,10 +7,10 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::family::{Family, V4, V6};
 use policy_common::table::{
-    Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, live_slot,
+    Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged, live_slot,
 };
 
-use super::by_address::ByAddress;
+use crate::by_address::ByAddress;
 
 /// The content of every table that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,8 +21,8 @@ pub struct TableState {
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// `local_v4`, `local_v6`.
     pub local: ByAddress<Local>,
-    /// `ident_v4`, `ident_v6`.
-    pub idents: ByAddress<Ident>,
+    /// `ident_v4`, `ident_v6`: the identities in the two slots, which [`ident`] makes an element of.
+    pub idents: ByAddress<[u32; 2]>,
     /// `nets_v4`, `nets_v6`.
     pub nets: BTreeMap<IpNet, NetIdent>,
     /// `rules`.
@@ -67,8 +67,10 @@ impl TableState {
     pub fn write(&mut self, write: &Write) {
         match *write {
             Write::Endpoint(ifindex, value) => set(&mut self.endpoints, ifindex, value),
-            Write::Local(address, value) => self.local.set(address, value),
-            Write::Ident(address, value) => self.idents.set(address, value),
+            Write::Local(address, value) => drop(self.local.set(address, value)),
+            Write::Ident(address, value) => {
+                self.idents.set(address, value.map(|ident| ident.slots.map(|slot| slot.id)));
+            }
             Write::Net(prefix, value) => set(&mut self.nets, prefix, value),
             Write::Rule(key, value) => set_hashed(&mut self.rules, key, value),
             Write::Port(key, value) => {
@@ -102,6 +104,12 @@ fn set_hashed<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, value
         Some(value) => map.insert(key, value),
         None => map.remove(&key),
     };
+}
+
+/// The element of `ident_…` that holds these identities.
+pub fn ident(address: IpAddr, identities: [u32; 2]) -> Ident {
+    let tag = address_tag(address);
+    Ident { slots: identities.map(|id| Tagged { tag, id }) }
 }
 
 /// The tag that an exact address carries in `local_…` and `ident_…`.

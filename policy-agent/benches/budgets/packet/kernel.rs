@@ -12,7 +12,7 @@ use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::table::{
     ABI_VERSION, Control, Endpoint, Flow, Ident, Local, PortEntry, PortPlace, RuleEntry, RuleKey,
 };
-use policy_core::plan::TableState;
+use policy_core::plan::{TableState, ident};
 
 use super::world::WEB;
 
@@ -122,13 +122,14 @@ impl Kernel {
         for (key, entry) in state.ports.values().flatten() {
             ports.insert(&Key::new(key.prefix_len, key.place), entry, 0)?;
         }
-        for (address, local) in &state.local {
+        for (address, local) in state.local.iter() {
             match address {
                 IpAddr::V4(it) => hash::<[u8; 4], Local>(ebpf, "local_v4")?.insert(it.octets(), local, 0)?,
                 IpAddr::V6(it) => hash::<[u8; 16], Local>(ebpf, "local_v6")?.insert(it.octets(), local, 0)?,
             }
         }
-        for (address, ident) in &state.idents {
+        for (address, identities) in state.idents.iter() {
+            let ident = ident(address, *identities);
             match address {
                 IpAddr::V4(it) => hash::<[u8; 4], Ident>(ebpf, "ident_v4")?.insert(it.octets(), ident, 0)?,
                 IpAddr::V6(it) => hash::<[u8; 16], Ident>(ebpf, "ident_v6")?.insert(it.octets(), ident, 0)?,
