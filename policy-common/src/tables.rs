@@ -19,12 +19,10 @@ pub enum Direction {
     ToPod,
 }
 
-/// An element of `endpoints`, read field by field: on the host simply an [`Endpoint`].
+/// An element of `endpoints` but for its policies, read field by field: on the host simply an [`Endpoint`].
 pub trait EndpointRow: Copy {
     /// [`Endpoint::endpoint`].
     fn endpoint(&self) -> Tagged;
-    /// One word of [`Endpoint::policy`]: the policy for connections that start with a packet of `direction`.
-    fn policy(&self, slot: usize, direction: Direction) -> Tagged;
     /// [`Endpoint::counters`].
     fn counters(&self) -> u32;
     /// [`Endpoint::v4`].
@@ -36,14 +34,6 @@ pub trait EndpointRow: Copy {
 impl EndpointRow for Endpoint {
     fn endpoint(&self) -> Tagged {
         self.endpoint
-    }
-
-    fn policy(&self, slot: usize, direction: Direction) -> Tagged {
-        let EndpointPolicy { egress, ingress } = self.policy[slot & 1];
-        match direction {
-            Direction::FromPod => egress,
-            Direction::ToPod => ingress,
-        }
     }
 
     fn counters(&self) -> u32 {
@@ -59,6 +49,16 @@ impl EndpointRow for Endpoint {
     }
 }
 
+impl EndpointPolicy {
+    /// The policy for connections that start with a packet of `direction`.
+    pub fn of(&self, direction: Direction) -> Tagged {
+        match direction {
+            Direction::FromPod => self.egress,
+            Direction::ToPod => self.ingress,
+        }
+    }
+}
+
 /// The tables that do not depend on the address family, and the clock.
 pub trait Tables {
     /// How an element of `endpoints` is read.
@@ -66,8 +66,11 @@ pub trait Tables {
 
     /// [`crate::table::Control::commit`].
     fn commit(&self) -> u64;
-    /// The element of `endpoints` of an interface.
-    fn endpoint(&self, ifindex: u32) -> Option<Self::Endpoint>;
+    /// The element of `endpoints` of an interface, or of `nearby`.
+    fn endpoint(&self, ifindex: &u32) -> Option<Self::Endpoint>;
+    /// One word of [`Endpoint::policy`] of the element of `endpoints` of an interface: the policy for connections that
+    /// start with a packet of `direction`.
+    fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged>;
     /// The element of `rules`.
     fn rule(&self, key: &RuleKey) -> Option<RuleEntry>;
     /// The longest match of `ports`.

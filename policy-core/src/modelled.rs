@@ -80,8 +80,12 @@ impl Tables for Modelled<'_> {
         self.state.commit
     }
 
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint> {
-        self.state.endpoints.get(&ifindex).copied()
+    fn endpoint(&self, ifindex: &u32) -> Option<Endpoint> {
+        self.state.endpoints.get(ifindex).copied()
+    }
+
+    fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged> {
+        Some(self.state.endpoints.get(ifindex)?.policy[slot & 1].of(direction))
     }
 
     fn rule(&self, key: &RuleKey) -> Option<RuleEntry> {

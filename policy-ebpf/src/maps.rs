@@ -9,8 +9,8 @@ use policy_common::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
     table::{
-        Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry, PortKey,
-        PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+        Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NEARBY_SLOTS, Nearby, NetIdent,
+        PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged, nearby_slot,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
 };
@@ -21,6 +21,8 @@ const GROWING: usize = BPF_F_NO_PREALLOC as usize;
 static CONTROL: Array<Control, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "endpoints")]
 static ENDPOINTS: HashMap<u32, Endpoint, 1024> = HashMap::new();
+#[btf_map(name = "nearby")]
+static NEARBY: Array<Nearby, { NEARBY_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "local_v4")]
 static LOCAL_V4: HashMap<[u8; 4], Local, 4096> = HashMap::new();
 #[btf_map(name = "local_v6")]
@@ -64,27 +66,15 @@ fn word<T: Copy>(place: *const T) -> T {
     }
 }
 
-/// An element of `endpoints`, read field by field.
+/// An element of `endpoints`, which begins like one of `nearby`, or one of these; read field by field.
 #[derive(Clone, Copy)]
-pub struct Row(*const Endpoint);
+pub struct Row(*const Nearby);
 
 impl EndpointRow for Row {
     #[inline(always)]
     fn endpoint(&self) -> Tagged {
         // SAFETY: a pointer from a look-up, see `word`.
         word(unsafe { &raw const (*self.0).endpoint })
-    }
-
-    #[inline(always)]
-    fn policy(&self, slot: usize, direction: Direction) -> Tagged {
-        // SAFETY: a pointer from a look-up, see `word`; `& 1` keeps the index inside.
-        word(unsafe {
-            let policy = &raw const (*self.0).policy[slot & 1];
-            match direction {
-                Direction::FromPod => &raw const (*policy).egress,
-                Direction::ToPod => &raw const (*policy).ingress,
-            }
-        })
     }
 
     #[inline(always)]
@@ -121,8 +111,27 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn endpoint(&self, ifindex: u32) -> Option<Row> {
-        ENDPOINTS.get_ptr(ifindex).map(Row)
+    fn endpoint(&self, ifindex: &u32) -> Option<Row> {
+        if let Some(nearby) = NEARBY.get_ptr(nearby_slot(*ifindex)) {
+            let row = Row(nearby);
+            if row.endpoint().tag == *ifindex {
+                return Some(row);
+            }
+        }
+        ENDPOINTS.get_ptr(ifindex).map(|endpoint| Row(endpoint.cast()))
+    }
+
+    #[inline(always)]
+    fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged> {
+        let endpoint = ENDPOINTS.get_ptr(ifindex)?;
+        // SAFETY: a pointer from a look-up, see `word`; `& 1` keeps the index inside.
+        Some(word(unsafe {
+            let policy = &raw const (*endpoint).policy[slot & 1];
+            match direction {
+                Direction::FromPod => &raw const (*policy).egress,
+                Direction::ToPod => &raw const (*policy).ingress,
+            }
+        }))
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@ mod error;
 mod flows;
 mod links;
 mod load;
+mod nearby;
 mod pins;
 mod sys;
 mod tables;
@@ -92,11 +93,12 @@ impl Datapath {
         lock: File,
     ) -> Result<(Self, TableState), DatapathError> {
         let programs = load::load(pins, shapes)?;
-        let tables = Tables::open(pins)?;
+        let mut tables = Tables::open(pins)?;
         let mut flows = Flows::open(pins)?;
         // An endpoint's number may be used again, but never while a flow has it.
         while !flows.sweep(&tables)?.is_over {}
         let state = tables.read()?;
+        tables.nearby(&state.endpoints)?;
         tables.control().set_abi(ABI_VERSION);
         let links = Links::take_over(pins, &programs)?;
         let limits = capacities.limits();

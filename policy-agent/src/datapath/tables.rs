@@ -1,6 +1,6 @@
 //! The agent's tables in the kernel: reading them back, and one plan's writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -16,8 +16,9 @@ use policy_common::table::{
 use policy_core::plan::{Step, TableState, Write};
 
 use super::error::DatapathError;
+use super::nearby::NearbyTable;
 use super::pins::Pins;
-use super::sys::{BatchError, ControlPage, Cursor, GracePeriod, TypedMap};
+use super::sys::{BatchError, ControlPage, Cursor, GracePeriod, NearbyPage, TypedMap};
 
 /// A table of the agent's.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ pub(super) struct Tables {
     control: ControlPage,
     grace: GracePeriod,
     endpoints: Table<u32, Endpoint>,
+    nearby: NearbyTable,
     local_v4: Table<[u8; 4], Local>,
     local_v6: Table<[u8; 16], Local>,
     ident_v4: Table<[u8; 4], Ident>,
@@ -154,11 +156,9 @@ fn identities(ident: &Ident) -> [u32; 2] {
 
 impl Tables {
     pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
-        let control = ControlPage::map(pins.open_map("control")?.as_fd()).map_err(|source| DatapathError::Table {
-            operation: "map".to_owned(),
-            table: "control",
-            source,
-        })?;
+        let unmapped = |table| move |source| DatapathError::Table { operation: "map".to_owned(), table, source };
+        let control = ControlPage::map(pins.open_map("control")?.as_fd()).map_err(unmapped("control"))?;
+        let nearby = NearbyPage::map(pins.open_map("nearby")?.as_fd()).map_err(unmapped("nearby"))?;
         let unusable = |source| DatapathError::Table { operation: "open".to_owned(), table: "counters", source };
         let counters = MapData::from_pin(pins.map("counters"))
             .and_then(|data| PerCpuArray::try_from(Map::from_map_data(data)?))
@@ -168,6 +168,7 @@ impl Tables {
             control,
             grace: grace.map_err(|source| DatapathError::System { operation: "make a map of maps", source })?,
             endpoints: Table::open(pins, "endpoints")?,
+            nearby: NearbyTable::new(nearby),
             local_v4: Table::open(pins, "local_v4")?,
             local_v6: Table::open(pins, "local_v6")?,
             ident_v4: Table::open(pins, "ident_v4")?,
@@ -184,6 +185,12 @@ impl Tables {
     /// The word that says which slot is live, and who made the tables.
     pub(super) fn control(&self) -> &ControlPage {
         &self.control
+    }
+
+    /// Makes `nearby` hold what `endpoints` does, however it was left.
+    pub(super) fn nearby(&mut self, endpoints: &BTreeMap<u32, Endpoint>) -> Result<(), DatapathError> {
+        self.nearby.take_over(endpoints);
+        self.wait_for_grace()
     }
 
     /// What the tables hold.
@@ -252,9 +259,11 @@ impl Tables {
         Ok(())
     }
 
-    fn wait_for_grace(&self) -> Result<(), DatapathError> {
+    fn wait_for_grace(&mut self) -> Result<(), DatapathError> {
         let waited = self.grace.wait();
-        waited.map_err(|source| DatapathError::System { operation: "wait for a grace period", source })
+        waited.map_err(|source| DatapathError::System { operation: "wait for a grace period", source })?;
+        self.nearby.after_grace();
+        Ok(())
     }
 
     /// Makes writes of one kind.
@@ -270,7 +279,16 @@ impl Tables {
             };
         }
         match kind(first).0 {
-            Kind::Endpoint => self.endpoints.write(elements!(Write::Endpoint(key, value) => (key, value))),
+            Kind::Endpoint => {
+                let elements: Vec<(u32, Option<Endpoint>)> =
+                    elements!(Write::Endpoint(key, value) => (key, value)).collect();
+                elements.iter().for_each(|(ifindex, value)| self.nearby.before(*ifindex, value.as_ref()));
+                self.endpoints.write(elements.iter().copied())?;
+                for (ifindex, endpoint) in &elements {
+                    endpoint.iter().for_each(|endpoint| self.nearby.put(*ifindex, endpoint));
+                }
+                Ok(())
+            }
             Kind::LocalV4 => {
                 self.local_v4.write(elements!(Write::Local(IpAddr::V4(key), value) => (key.octets(), value)))
             }

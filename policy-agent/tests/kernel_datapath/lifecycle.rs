@@ -179,6 +179,7 @@ fn uninstalling_leaves_nothing_and_says_what_it_removed() {
         "ident_v6",
         "local_v4",
         "local_v6",
+        "nearby",
         "nets_v4",
         "nets_v6",
         "ports",
@@ -203,7 +204,7 @@ fn uninstalling_what_is_half_there_removes_the_rest() {
     std::fs::remove_dir(node.bpffs.pin("programs")).expect("empty");
     let removed = node.bpffs.uninstall();
     assert_eq!(removed.links, ["one-from_pod", "two-from_pod", "two-to_pod"]);
-    assert_eq!((removed.programs.len(), removed.tables.len()), (0, 14));
+    assert_eq!((removed.programs.len(), removed.tables.len()), (0, 15));
     assert!(!node.bpffs.pin("").exists());
     assert_eq!(node.programs("one"), [Vec::<u32>::new(), Vec::new()]);
 }

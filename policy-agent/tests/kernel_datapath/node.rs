@@ -95,7 +95,7 @@ impl EnforcingNode {
     pub fn pair(&self, from: &str, to: &str, address: &str, port: u16) -> Pair {
         let inside = |name: &str| self.pods.get(name).unwrap_or(&self.net);
         let any: IpAddr = if ip(address).is_ipv4() { ip("0.0.0.0") } else { ip("::") };
-        let bind = |net: &Net, port| net.enter(|| UdpSocket::bind((any, port)).expect("a socket in a pod"));
+        let bind = |net: &Net, port| net.enter(|| bind(any, port));
         let pair =
             Pair { client: bind(inside(from), 0), server: bind(inside(to), port), to: (ip(address), port).into() };
         pair.client.set_read_timeout(Some(SHORT)).expect("a timeout");
@@ -118,6 +118,19 @@ impl EnforcingNode {
             })
         })
     }
+}
+
+/// A socket of a port. Processes that other tests start have the sockets of all until they execute their programs.
+fn bind(any: IpAddr, port: u16) -> UdpSocket {
+    for _ in 0..100 {
+        match UdpSocket::bind((any, port)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            bound => return bound.expect("a socket in a pod"),
+        }
+    }
+    panic!("port {port} stays in use");
 }
 
 /// Two sockets, between which datagrams are sent.

@@ -64,7 +64,7 @@ fn tables_of_another_version_are_left_alone() {
     let error = refused(bpffs.path(), &SMALL);
     assert!(matches!(error, DatapathError::Abi { .. }), "{error:?}");
     assert!(error.to_string().contains("policy-agent uninstall"), "{error}");
-    assert_eq!(bpffs.names("").len(), 17, "nothing is removed");
+    assert_eq!(bpffs.names("").len(), 18, "nothing is removed");
 }
 
 #[test]

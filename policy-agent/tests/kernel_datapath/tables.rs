@@ -1,7 +1,8 @@
 //! What plans write is what is read back, by this run and by the next, wherever a plan is cut off.
 
+use aya::maps::{Array, Map, MapData};
 use policy_agent::datapath::Datapath;
-use policy_common::table::{Answer, RuleEntry, RuleKey};
+use policy_common::table::{Answer, Nearby, RuleEntry, RuleKey, Tagged, nearby_slot};
 use policy_core::compile::Subjects;
 use policy_core::index::PodEntry;
 use policy_core::model::Event;
@@ -35,6 +36,7 @@ fn a_first_run_begins_with_empty_tables_and_pins_everything() {
         "links",
         "local_v4",
         "local_v6",
+        "nearby",
         "nets_v4",
         "nets_v6",
         "ports",
@@ -45,12 +47,28 @@ fn a_first_run_begins_with_empty_tables_and_pins_everything() {
     assert_eq!(bpffs.names("programs"), ["from_pod", "to_pod"]);
 }
 
+/// The endpoints that programs find without a hash: no other than `endpoints` has, and just as it has them.
+fn nearby(bpffs: &Bpffs, state: &TableState) -> usize {
+    let pinned = Map::from_map_data(MapData::from_pin(bpffs.pin("nearby")).expect("pinned")).expect("a map");
+    let array: Array<MapData, Nearby> = pinned.try_into().expect("an array");
+    let mut found = 0;
+    for (slot, nearby) in (0..).zip(array.iter()) {
+        let nearby = nearby.expect("readable");
+        if nearby.endpoint != Tagged::default() {
+            let endpoint = state.endpoints.get(&nearby.endpoint.tag).expect("an endpoint");
+            assert_eq!((slot, nearby), (nearby_slot(nearby.endpoint.tag), endpoint.nearby()));
+            found += 1;
+        }
+    }
+    found
+}
+
 #[test]
 fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
     let bpffs = Bpffs::new();
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut elements = 0;
+    let (mut elements, mut all_nearby) = (0, 0);
     let (mut datapath, mut state) = bpffs.open();
     for round in 0..10 {
         let history = event_sequences(20).new_tree(&mut runner).expect("a history").current();
@@ -75,13 +93,20 @@ fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
             execute(&mut datapath, &plan, |step| node.stepped(step));
             state = datapath.read().expect("the tables can be read");
             assert_eq!(&state, node.tables());
+            let found = nearby(&bpffs, &state);
+            // Whoever comes into a slot that was another's waits for a grace period.
+            let must_be_there = number != last && plan.steps.contains(&Step::Grace);
+            assert!(!must_be_there || found == state.endpoints.len(), "{found} of {}", state.endpoints.len());
+            all_nearby += usize::from(must_be_there);
             elements = elements.max(state.rules.len() + state.idents.len() + state.nets.len() + state.ports.len());
         }
         drop(datapath);
         let (reopened, found) = bpffs.open();
         assert_eq!(found, state);
+        assert_eq!(nearby(&bpffs, &state), state.endpoints.len(), "and nobody is in another's slot");
         datapath = reopened;
     }
+    assert!(all_nearby > 10, "{all_nearby} plans");
     assert!(elements > 10, "the histories came to {elements} elements at most");
 }
 

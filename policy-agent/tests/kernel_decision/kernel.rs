@@ -10,8 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
 use policy_common::table::{
-    ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry,
-    PortPlace, RuleEntry, RuleKey,
+    ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, Nearby, NetIdent, PortEntry,
+    PortPlace, RuleEntry, RuleKey, nearby_slot,
 };
 use policy_core::plan::{TableState, ident};
 use policy_core::testing::packets::{Hook, WEB};
@@ -46,6 +46,7 @@ impl Kernel {
 
     /// Makes the maps hold this, and nothing else; flows stay.
     pub fn hold(&mut self, state: &TableState) {
+        self.empty_nearby();
         self.clear::<u32, Endpoint>("endpoints");
         self.clear::<RuleKey, RuleEntry>("rules");
         self.clear::<[u8; 4], Local>("local_v4");
@@ -72,6 +73,18 @@ impl Kernel {
         self.clear::<FlowKeyOf<V6>, Flow>("flows_v6");
     }
 
+    /// Empties `nearby`, so that endpoints are found in `endpoints`.
+    pub fn empty_nearby(&mut self) {
+        let keys: Vec<u32> =
+            self.hash::<u32, Endpoint>("endpoints").keys().map(|key| key.expect("endpoints")).collect();
+        keys.into_iter().for_each(|ifindex| self.set_nearby(ifindex, Nearby::default()));
+    }
+
+    fn set_nearby(&mut self, ifindex: u32, nearby: Nearby) {
+        let mut array = Array::try_from(self.ebpf.map_mut("nearby").expect("nearby")).expect("nearby");
+        array.set(nearby_slot(ifindex), nearby, 0).expect("nearby");
+    }
+
     fn clear<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
         let mut map = self.hash::<K, V>(name);
         let keys: Vec<K> = map.keys().map(|key| key.expect(name)).collect();
@@ -94,6 +107,7 @@ impl Kernel {
         array.set(0, control, 0).expect("control");
         for (ifindex, endpoint) in &state.endpoints {
             self.hash::<u32, Endpoint>("endpoints").insert(ifindex, endpoint, 0).expect("endpoints");
+            self.set_nearby(*ifindex, endpoint.nearby());
         }
         for (key, row) in &state.rules {
             self.hash::<RuleKey, RuleEntry>("rules").insert(key, row, 0).expect("rules");

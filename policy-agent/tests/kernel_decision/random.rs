@@ -19,6 +19,8 @@ use policy_core::testing::packets::{Hook, WEB as OWN};
 use policy_core::testing::{abc, block, namespace, pod, pods, pods_in, policy, rule};
 
 const OTHER: u32 = 4001;
+/// How many packets are judged; the first half with the endpoint in `nearby`.
+const PACKETS: usize = 20_000;
 const ADDRESSES: [&str; 10] = [
     "10.1.0.1",
     "10.1.0.2",
@@ -151,7 +153,10 @@ fn the_kernel_decides_as_the_host_on_random_and_malformed_packets() {
     let mut counted = [[0u64; Reason::ALL.len()]; 2];
     let mut choices = Choices(20_261_122);
     let (mut allowed, mut denied) = (0, 0);
-    for number in 0..20_000 {
+    for number in 0..PACKETS {
+        if number == PACKETS / 2 {
+            kernel.empty_nearby();
+        }
         let hook = choices.pick(&[Hook::FromPod, Hook::ToPod]);
         let packet = choices.packet(hook);
         let arrival = choices.pick(&[0, OWN, OTHER, 77]);

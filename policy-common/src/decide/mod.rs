@@ -85,7 +85,7 @@ fn decide<P: Packet + ?Sized, T: AllTables>(
     // Before any other look-up: an element found now has, in the slot that this commit reads, what the commit means,
     // however many commits follow while the packet is judged.
     let commit = tables.commit();
-    let Some(endpoint) = tables.endpoint(context.ifindex) else {
+    let Some(endpoint) = tables.endpoint(&context.ifindex) else {
         return Verdict::deny(Reason::UnknownEndpoint);
     };
     let word = endpoint.endpoint();

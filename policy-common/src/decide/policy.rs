@@ -9,7 +9,7 @@ use crate::{
         Answer, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS,
         PortKey, PortPlace, RuleEntry, RuleKey,
     },
-    tables::{AllTables, Direction, EndpointRow, FamilyTables},
+    tables::{AllTables, Direction, FamilyTables},
 };
 
 impl<T: AllTables> Hook<'_, T> {
@@ -40,8 +40,17 @@ impl<T: AllTables> Hook<'_, T> {
     /// The policy of a direction.
     #[inline(always)]
     pub(super) fn policy(&self, judged_as: Direction) -> Result<u32, Reason> {
-        let word = self.endpoint.policy(self.slot(), judged_as);
-        if word.tag == self.id { Ok(word.id) } else { Err(Reason::TableRace) }
+        let word = self.policy_word(judged_as);
+        if word as u32 == self.id { Ok((word >> 32) as u32) } else { Err(Reason::TableRace) }
+    }
+
+    /// The word of a direction's policy, its tag in the low half; one register. Of an endpoint that is gone it is nobody's.
+    #[inline(never)]
+    fn policy_word(&self, judged_as: Direction) -> u64 {
+        match self.tables.policy(&self.context.ifindex, self.slot(), judged_as) {
+            Some(word) => u64::from(word.id) << 32 | u64::from(word.tag),
+            None => u64::from(!self.id),
+        }
     }
 
     #[inline(always)]

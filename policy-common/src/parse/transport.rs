@@ -74,7 +74,8 @@ pub(super) fn parse<F: Network, P: Packet + ?Sized>(packet: &P, payload: &Payloa
     let phase = match protocol {
         TCP => tcp_phase(packet, payload),
         UDP => udp_phase(&start, payload),
-        _ => sctp_phase(packet, payload),
+        SCTP => sctp_phase(packet, payload),
+        _ => None,
     };
     let Some(phase) = phase else {
         return Content::Unparsable;

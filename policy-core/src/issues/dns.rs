@@ -55,7 +55,7 @@ fn warning(policy: &NetworkPolicy) -> Issue {
 fn allows_dns<'n>(rule: &Rule, names: impl Fn() -> &'n BTreeSet<(Protocol, Text)>) -> bool {
     let Rule::Allow(allowance) = rule else { return false };
     let covers = |port: &Port| match &port.selection {
-        _ if port.protocol == Protocol::Sctp => false,
+        _ if !matches!(port.protocol, Protocol::Udp | Protocol::Tcp) => false,
         PortSelection::All => true,
         PortSelection::Range(first, last) => (*first..=*last).contains(&DNS_PORT),
         PortSelection::Named(name) => names().contains(&(port.protocol, name.clone())),

@@ -259,10 +259,7 @@ impl Builder<'_> {
             steps.push(Step::Flip(self.now.commit + 1));
         }
         if !self.sweep.is_empty() {
-            // Elements of a trie carry no tag, and not all of an endpoint's does: before the next plan adds one, nobody
-            // may still read a deleted one.
-            let is_untagged = |write: &Write| matches!(write, Write::Net(_, None) | Write::Endpoint(_, None));
-            let ends_with_grace = self.sweep.iter().any(is_untagged);
+            let ends_with_grace = self.sweep.iter().any(Write::deletes_untagged);
             steps.push(Step::Grace);
             steps.extend(self.sweep.into_iter().map(Step::Write));
             steps.extend(ends_with_grace.then_some(Step::Grace));
@@ -278,8 +275,8 @@ impl Builder<'_> {
         let (Some(_), None, Some(last), None) = (staged.next(), staged.next(), swept.next(), swept.next()) else {
             return None;
         };
-        let others_move = self.stage.iter().any(|write| matches!(write, Write::Endpoint(..) | Write::Net(..)));
-        if self.moved != 1 || others_move {
+        let is_other_pointer = |write: &Write| write.is_pointer() && !is_ident(&write);
+        if self.moved != 1 || self.stage.iter().any(is_other_pointer) {
             return None;
         }
         let before = self.stage.iter().filter(|write| !is_ident(write)).copied();
@@ -311,12 +308,12 @@ impl DesiredEndpoint {
         slots[live] = policy(live_policies);
         Endpoint {
             endpoint: Tagged { tag: ifindex, id: self.id },
-            policy: slots,
             counters: self.counters,
             flags: self.v4.map_or(0, |_| HAS_V4) | self.v6.map_or(0, |_| HAS_V6),
             v6: self.v6.unwrap_or_default(),
             v4: self.v4.unwrap_or_default(),
             reserved: 0,
+            policy: slots,
         }
     }
 }

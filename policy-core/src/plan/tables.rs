@@ -50,6 +50,26 @@ pub enum Write {
     ClearCounters(u32),
 }
 
+impl Write {
+    /// Whether it moves what programs find by one slot of two.
+    pub(super) fn is_pointer(&self) -> bool {
+        match self {
+            Self::Endpoint(..) | Self::Ident(..) | Self::Net(..) => true,
+            Self::Local(..) | Self::Rule(..) | Self::Port(..) | Self::ClearCounters(_) => false,
+        }
+    }
+
+    /// Whether it deletes an element that does not say whose it is, or not in all of its parts: elements of a trie carry
+    /// no tag. Before the next plan adds one, nobody may still read it.
+    pub(super) fn deletes_untagged(&self) -> bool {
+        match self {
+            Self::Endpoint(_, value) => value.is_none(),
+            Self::Net(_, value) => value.is_none(),
+            Self::Local(..) | Self::Ident(..) | Self::Rule(..) | Self::Port(..) | Self::ClearCounters(_) => false,
+        }
+    }
+}
+
 impl TableState {
     /// The slot that the programs read.
     pub fn live(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Every unsafe call of the datapath: bpf(2) where aya lacks the operation, the mapped page of `control`, two look-ups
+//! Every unsafe call of the datapath: bpf(2) where aya lacks the operation, the mapped arrays, two look-ups
 //! in libc.
 #![expect(unsafe_code, reason = "system calls that no crate wraps")]
 
@@ -6,6 +6,8 @@ mod batches;
 mod control_page;
 mod grace;
 mod links;
+mod mapped;
+mod nearby_page;
 
 use std::ffi::CString;
 use std::io;
@@ -20,6 +22,7 @@ pub(super) use batches::{BatchError, Cursor, TypedMap};
 pub(super) use control_page::ControlPage;
 pub(super) use grace::GracePeriod;
 pub(super) use links::{TcxLink, create_tcx_link, detach_link, tcx_link, update_link};
+pub(super) use nearby_page::NearbyPage;
 
 /// The beginning of `union bpf_attr` (include/uapi/linux/bpf.h) as one command reads it: `repr(C)`, of integers, with
 /// padding written out. The kernel takes what lies beyond as zero.
