@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod ci;
 mod demo;
+mod figures;
 mod setup;
 mod test;
 
@@ -27,6 +28,8 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Three clusters in network namespaces, real agents, real traffic (root); else the simulated part.
     Demo,
+    /// Draw what benchmarks have measured, for the documents.
+    Figures(figures::Options),
     /// Run the tests of every tier that this machine can run.
     Test,
     /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
@@ -40,6 +43,7 @@ impl Cli {
             Command::Setup(options) => setup::run(&options),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
             Command::Demo => demo::run(),
+            Command::Figures(options) => figures::run(&options),
             Command::Test => test::run(test::Skipping::Allowed),
             Command::Ci(options) => ci::run(&options),
         }
