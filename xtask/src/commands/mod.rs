@@ -4,6 +4,7 @@ mod build_ebpf;
 mod ci;
 mod demo;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     BuildEbpf(build_ebpf::Options),
     /// Three clusters in network namespaces, real agents, real traffic (root); else the simulated part.
     Demo,
+    /// Kill an agent again and again while policies change and traffic goes on (root); what passes or is cut fails it.
+    Soak(soak::Options),
     /// Run the tests of every tier that this machine can run.
     Test,
     /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
@@ -40,6 +43,7 @@ impl Cli {
             Command::Setup(options) => setup::run(&options),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
             Command::Demo => demo::run(),
+            Command::Soak(options) => soak::run(&options),
             Command::Test => test::run(test::Skipping::Allowed),
             Command::Ci(options) => ci::run(&options),
         }
