@@ -50,7 +50,7 @@ fn flood(judge: &mut Judge, goes_on: impl Fn(u32) -> bool) -> u32 {
 fn flood_out(machine: &Machine, key: &FlowKeyOf<V4>) {
     let flows = machine.flows::<FlowKeyOf<V4>, Flow>("flows_v4");
     assert!(flows.get(key, 0).is_ok(), "it is known");
-    let is_known = |opened: u32| opened % 1024 != 0 || flows.get(key, 0).is_ok();
+    let is_known = |opened: u32| !opened.is_multiple_of(1024) || flows.get(key, 0).is_ok();
     let opened = flood(&mut machine.judge(), |opened| opened < 50 * SMALL.flows && is_known(opened));
     assert!(flows.get(key, 0).is_err(), "{opened} new connections do not push it out");
 }

@@ -230,8 +230,17 @@ pub fn cluster_set(state: &State) -> ClusterSetBuilder {
         .scope(Scope::ClusterSet)
         .with(namespace("a/shop"))
         .with(namespace("b/shop"))
-        .with(pod("a/shop/web").labels("app=web").ip(&v4).ip(&v6));
+        .with(pod("a/shop/web").labels("app=web").ip(&v4).ip(&v6))
+        .with(pod("a/shop/db").labels("app=db").ip("10.1.0.2"))
+        .with(knows_all_colours());
     state.events().into_iter().fold(set, ClusterSetBuilder::with)
+}
+
+/// A policy of another pod that asks for every colour, so that colours keep their numbers from state to state: otherwise
+/// the policies of one state would know nobody of another, and a mixture could only drop packets.
+fn knows_all_colours() -> Event {
+    let colours = (0..COLOURS).map(|colour| rule().peer(pods_in("", &format!("colour=c{colour}"))));
+    policy("a/shop/db").select("app=db").ingress(colours).into()
 }
 
 /// A packet of a connection with a peer.
