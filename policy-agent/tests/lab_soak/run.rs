@@ -111,6 +111,7 @@ struct Soak<'a> {
     changing: Option<Instant>,
     last_told: Instant,
     first_commit: u64,
+    last_look: Option<Look>,
     /// Whether something passed or was cut that must not: there is no point in going on.
     is_violated: bool,
     done: Done,
@@ -129,6 +130,7 @@ impl<'a> Soak<'a> {
             changing: None,
             last_told: Instant::now(),
             first_commit: 0,
+            last_look: None,
             is_violated: false,
             done: Done::default(),
         }
@@ -178,7 +180,9 @@ impl<'a> Soak<'a> {
         self.done.killed_starting += u32::from(self.starting.is_some());
         let look = Look::at(self.agent.bpffs());
         self.done.commits = look.commit - self.first_commit;
-        self.done.killed_halfway += u32::from(look.is_halfway);
+        // What an earlier agent left half done is not this one's until it has begun.
+        self.done.killed_halfway += u32::from(look.is_halfway() && self.last_look.as_ref() != Some(&look));
+        self.last_look = Some(look);
         if self.choices.below(2) == 0 {
             self.change();
         }
