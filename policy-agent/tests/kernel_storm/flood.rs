@@ -92,7 +92,7 @@ fn a_connection_that_is_used_goes_on_in_a_flood_of_others() {
     println!(
         "{opened} new connections, {sent} requests and replies of the old one, which was forgotten {forgotten} times"
     );
-    assert!(opened > 10 * SMALL.flows, "that was no flood: {opened}");
+    assert!(opened > 2 * SMALL.flows, "that was no flood: {opened}");
     assert!(forgotten * 100 <= sent, "forgotten {forgotten} times in {sent}");
 }
 
