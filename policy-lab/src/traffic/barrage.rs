@@ -187,7 +187,7 @@ impl Firing {
             self.fire(number);
             number += 1;
             self.look(&mut buffer);
-            due += interval;
+            due = (due + interval).max(Instant::now());
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         thread::sleep(ON_THE_WAY);
