@@ -137,3 +137,49 @@ impl Drop for OnDrop<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// All connections of a peer are used once more, when all are old enough to be forgotten: some requests, which take their
+/// time, and then their replies. Says how many of these are dropped.
+fn use_again(judge: &mut Judge) -> u32 {
+    let [mut request, mut reply] = [Way::In, Way::Out].map(|way| of(way, Peer::Friend(0), Says::Udp));
+    let mut unanswered = 0;
+    for ports in (1024..1024 + CONNECTIONS).collect::<Vec<u16>>().chunks(100) {
+        for port in ports {
+            request.peer_port(*port);
+            assert!(judge.passes(&request), "a friend's request");
+        }
+        for port in ports {
+            reply.peer_port(*port);
+            unanswered += u32::from(!judge.passes(&reply));
+        }
+    }
+    unanswered
+}
+
+/// How many connections grow old together.
+const CONNECTIONS: u16 = 2000;
+
+#[test]
+fn a_connection_that_is_used_again_is_not_swept_as_one_that_nobody_uses() {
+    let _alone = alone();
+    let mut machine = Machine::new(&cluster_set(&state(Egress::Nobody)));
+    let mut judge = machine.judge();
+    assert_eq!(use_again(&mut judge), 0);
+    let end = Instant::now() + Duration::from_millis(1500);
+    let (mut rounds, mut unanswered, mut swept) = (0, 0, 0);
+    while Instant::now() < end {
+        machine.tick(200);
+        thread::scope(|scope| {
+            let user = scope.spawn(|| use_again(&mut judge));
+            while !user.is_finished() {
+                swept += machine.sweep();
+            }
+            unanswered += user.join().expect("its requests pass");
+        });
+        rounds += 1;
+    }
+    println!("{rounds} times {CONNECTIONS} connections, {swept} swept, {unanswered} replies dropped");
+    assert!(swept > usize::from(CONNECTIONS), "nothing was old: {swept}");
+    // An interrupt may come between the last look at a connection and its end.
+    assert!(unanswered <= rounds, "in {rounds} rounds {unanswered} replies were dropped");
+}

@@ -105,6 +105,16 @@ impl Machine {
         executed.unwrap_or_else(|error| panic!("{error}: {error:?}"));
     }
 
+    /// Lets so many seconds pass.
+    pub fn tick(&mut self, seconds: u32) {
+        self.datapath.as_mut().expect("open").tick(seconds);
+    }
+
+    /// Sweeps the next connections that nobody uses; says how many.
+    pub fn sweep(&mut self) -> usize {
+        self.datapath.as_mut().expect("open").sweep_flows().expect("swept").removed
+    }
+
     /// Somebody who lets packets pass through the programs; there may be one in each thread.
     pub fn judge(&self) -> Judge {
         let program = |name: &str| {
