@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -57,6 +58,11 @@ fn as_a_holder() {
     let mut sleeper = lab.host("cluster-a/x/y").unwrap().netns().command("sleep").arg("60").spawn().unwrap();
     println!("holding {}", lab.run_id());
     sleeper.wait().unwrap();
+    // The signal ends the sleeper first and then this process, which must not end by itself in between: its test harness
+    // would report a success, to a pipe that nobody reads any more.
+    loop {
+        thread::park();
+    }
 }
 
 /// A program that plays an agent, whatever its arguments.

@@ -66,6 +66,11 @@ impl<K: Pod + Debug, V: Pod> Table<K, V> {
         Ok(())
     }
 
+    /// Reads one element.
+    pub(super) fn get(&self, key: &K) -> Result<Option<V>, DatapathError> {
+        self.map.get(key).map_err(|source| self.unreadable(source))
+    }
+
     /// Reads the next batch of elements; returns whether it was the last one.
     pub(super) fn read_batch(
         &self,

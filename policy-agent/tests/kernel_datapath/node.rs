@@ -125,7 +125,7 @@ fn bind(any: IpAddr, port: u16) -> UdpSocket {
     for _ in 0..100 {
         match UdpSocket::bind((any, port)) {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                std::thread::sleep(Duration::from_millis(20))
+                std::thread::sleep(Duration::from_millis(20));
             }
             bound => return bound.expect("a socket in a pod"),
         }

@@ -19,8 +19,9 @@ use policy_core::testing::packets::{Hook, WEB as OWN};
 use policy_core::testing::{abc, block, namespace, pod, pods, pods_in, policy, rule};
 
 const OTHER: u32 = 4001;
-/// How many packets are judged; the first half with the endpoint in `nearby`.
-const PACKETS: usize = 20_000;
+/// The variable that says how many packets there are, and how many without it; the first half with the endpoint in
+/// `nearby`.
+const PACKETS: (&str, u64) = ("CROSSWALL_DECISION_PACKETS", 20_000);
 const ADDRESSES: [&str; 10] = [
     "10.1.0.1",
     "10.1.0.2",
@@ -141,6 +142,13 @@ impl Choices {
     }
 }
 
+/// How many packets are asked for.
+fn packets() -> u64 {
+    let (variable, default) = PACKETS;
+    let text = std::env::var(variable).ok();
+    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
+}
+
 fn states<K: Ord + Copy>(flows: &hashbrown::HashMap<K, Flow>) -> BTreeMap<K, FlowState> {
     flows.iter().map(|(key, flow)| (*key, flow.state)).collect()
 }
@@ -153,8 +161,9 @@ fn the_kernel_decides_as_the_host_on_random_and_malformed_packets() {
     let mut counted = [[0u64; Reason::ALL.len()]; 2];
     let mut choices = Choices(20_261_122);
     let (mut allowed, mut denied) = (0, 0);
-    for number in 0..PACKETS {
-        if number == PACKETS / 2 {
+    let packets = packets();
+    for number in 0..packets {
+        if number == packets / 2 {
             kernel.empty_nearby();
         }
         let hook = choices.pick(&[Hook::FromPod, Hook::ToPod]);

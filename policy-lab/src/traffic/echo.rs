@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
 use crate::error::{Error, Result};
@@ -112,13 +113,19 @@ fn listen(protocol: PortProtocol, at: SocketAddr) -> io::Result<Option<Listening
             socket.listen(1024)?;
             Some(Listening::Tcp(socket))
         }
-        PortProtocol::Udp => Some(Listening::Udp(bind(Type::DGRAM)?)),
+        PortProtocol::Udp => {
+            let socket = bind(Type::DGRAM)?;
+            setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES)?;
+            Some(Listening::Udp(socket))
+        }
         // The kernels at hand have no SCTP sockets; SCTP is tested with crafted packets.
         PortProtocol::Sctp => None,
     })
 }
 
 const WAKER: Token = Token(0);
+/// Room for what comes while a busy machine does other things: what is lost in a socket looks like a policy's work.
+const BUFFER_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
 enum Source {

@@ -57,6 +57,19 @@ impl Frame {
         Ok(frame)
     }
 
+    /// An echo request; `payload` marks it.
+    pub fn echo_request(self, between: Between, id: u16, payload: &[u8]) -> Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        match between.to {
+            IpAddr::V4(_) => self.ip(between, ip_numbers::ICMP)?.icmpv4_echo_request(id, 1).write(&mut frame, payload),
+            IpAddr::V6(_) => {
+                self.ip(between, ip_numbers::IPV6_ICMP)?.icmpv6_echo_request(id, 1).write(&mut frame, payload)
+            }
+        }
+        .map_err(unbuildable)?;
+        Ok(frame)
+    }
+
     /// An SCTP packet (RFC 9260 §3) with one chunk; `value` marks it.
     pub fn sctp(self, between: Between, ports: (u16, u16), chunk: SctpChunk, value: &[u8]) -> Result<Vec<u8>> {
         self.raw(between, IpNumber::SCTP, &sctp_packet(ports, chunk, value)?)

@@ -347,7 +347,8 @@ impl Sender {
                     sockets.pop_front();
                 }
             }
-            due += self.interval;
+            // After a pause there is no burst, which would be lost somewhere else than where policies are enforced.
+            due = (due + self.interval).max(Instant::now());
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
     }

@@ -5,6 +5,7 @@ mod ci;
 mod demo;
 mod figures;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Demo,
     /// Draw what benchmarks have measured, for the documents.
     Figures(figures::Options),
+    /// Kill an agent again and again while policies change and traffic goes on (root); what passes or is cut fails it.
+    Soak(soak::Options),
     /// Run the tests of every tier that this machine can run.
     Test,
     /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
@@ -44,6 +47,7 @@ impl Cli {
             Command::BuildEbpf(options) => build_ebpf::run(&options),
             Command::Demo => demo::run(),
             Command::Figures(options) => figures::run(&options),
+            Command::Soak(options) => soak::run(&options),
             Command::Test => test::run(test::Skipping::Allowed),
             Command::Ci(options) => ci::run(&options),
         }

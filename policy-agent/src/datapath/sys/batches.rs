@@ -1,13 +1,14 @@
-//! Reading and writing many elements of a map at once.
+//! Reading and writing many elements of a map at once, or one.
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Pod;
 use aya_obj::generated::bpf_cmd;
 
-use super::{Attribute, Info, bpf, info, number, pointer};
+use super::{Attribute, ElementAttribute, Info, bpf, info, number, pointer};
 
 /// How many elements one batch moves; larger ones only hold memory longer.
 const BATCH: usize = 4096;
@@ -89,6 +90,26 @@ impl<K: Pod, V: Pod> TypedMap<K, V> {
     /// Removes elements, in order; one that is not there is an error.
     pub(in crate::datapath) fn delete(&self, keys: &[K]) -> Result<(), BatchError> {
         self.each_chunk(keys.chunks(BATCH).map(|keys| (keys, [].as_slice())), bpf_cmd::BPF_MAP_DELETE_BATCH)
+    }
+
+    /// Reads one element of a hash map, without making it look used (`htab_lru_map_lookup_elem_sys`).
+    pub(in crate::datapath) fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = MaybeUninit::<V>::uninit();
+        let mut attribute = ElementAttribute {
+            map: number(self.fd.as_fd()),
+            padding: 0,
+            key: pointer(&raw const *key),
+            value: pointer(value.as_mut_ptr()),
+            flags: 0,
+        };
+        // SAFETY: the kernel reads a key and writes a value of the map's sizes, which `new` has compared
+        // (map_lookup_elem in kernel/bpf/syscall.c); both outlive the call.
+        match unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attribute) } {
+            // SAFETY: written whole by the call, which succeeded.
+            Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn each_chunk<'a>(

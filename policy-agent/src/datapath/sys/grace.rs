@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya_obj::generated::{bpf_cmd, bpf_map_type};
 
-use super::{Attribute, bpf, bpf_fd, number, pointer};
+use super::{Attribute, ElementAttribute, bpf, bpf_fd, number, pointer};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -19,18 +19,6 @@ struct MapCreateAttribute {
 }
 
 impl Attribute for MapCreateAttribute {}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ElementAttribute {
-    map: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-impl Attribute for ElementAttribute {}
 
 /// What waits until all programs that run now have ended.
 ///

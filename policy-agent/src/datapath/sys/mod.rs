@@ -66,6 +66,18 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+struct ElementAttribute {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Attribute for ElementAttribute {}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 struct ObjectAttribute {
     path: u64,
     fd: u32,
