@@ -1,5 +1,7 @@
 //! The benchmarks of `cargo xtask bench`: each prints a table beside its budgets, and writes it as JSON.
 
+mod cluster_set;
+mod compile;
 mod machine;
 mod packet;
 mod report;
@@ -16,6 +18,18 @@ use report::Report;
 enum Bench {
     /// What a packet costs in the kernel, by `BPF_PROG_TEST_RUN`.
     Packet,
+    /// What the control plane costs: a million pods listed, and each kind of change.
+    Compile,
+}
+
+impl Bench {
+    /// How many rounds are enough, and not too many for a person who waits.
+    fn rounds(self) -> usize {
+        match self {
+            Self::Packet => 15,
+            Self::Compile => 3,
+        }
+    }
 }
 
 #[derive(Parser)]
@@ -24,16 +38,18 @@ struct Arguments {
     /// Writes the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How many rounds; each measures every case once.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
+    /// How many rounds; each measures every case once, unless it takes long.
+    #[arg(long)]
+    rounds: Option<usize>,
 }
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench` to whatever it was told.
     let arguments = Arguments::parse_from(std::env::args().filter(|argument| argument != "--bench"));
+    let rounds = arguments.rounds.unwrap_or_else(|| arguments.bench.rounds()).max(1);
     let report: Report = match arguments.bench {
-        Bench::Packet => packet::run(arguments.rounds)?,
+        Bench::Packet => packet::run(rounds)?,
+        Bench::Compile => compile::run(rounds)?,
     };
     println!("{report}");
     if let Some(path) = arguments.json {
