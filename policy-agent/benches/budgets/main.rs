@@ -3,8 +3,10 @@
 mod cluster_set;
 mod compile;
 mod machine;
+mod memory;
 mod packet;
 mod report;
+mod sys;
 
 use std::path::PathBuf;
 
@@ -20,6 +22,8 @@ enum Bench {
     Packet,
     /// What the control plane costs: a million pods listed, and each kind of change.
     Compile,
+    /// What a million pods weigh in memory.
+    Memory,
 }
 
 impl Bench {
@@ -28,6 +32,7 @@ impl Bench {
         match self {
             Self::Packet => 15,
             Self::Compile => 3,
+            Self::Memory => 1,
         }
     }
 }
@@ -41,15 +46,22 @@ struct Arguments {
     /// How many rounds; each measures every case once, unless it takes long.
     #[arg(long)]
     rounds: Option<usize>,
+    /// Of `memory`: weighs one case in this process, and prints that alone.
+    #[arg(long, hide = true)]
+    case: Option<memory::Case>,
 }
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench` to whatever it was told.
     let arguments = Arguments::parse_from(std::env::args().filter(|argument| argument != "--bench"));
+    if let Some(case) = arguments.case {
+        return memory::weigh(case);
+    }
     let rounds = arguments.rounds.unwrap_or_else(|| arguments.bench.rounds()).max(1);
     let report: Report = match arguments.bench {
         Bench::Packet => packet::run(rounds)?,
         Bench::Compile => compile::run(rounds)?,
+        Bench::Memory => memory::run(rounds)?,
     };
     println!("{report}");
     if let Some(path) = arguments.json {
