@@ -2,6 +2,7 @@
 
 mod cluster_set;
 mod compile;
+mod fill;
 mod machine;
 mod memory;
 mod packet;
@@ -24,6 +25,8 @@ enum Bench {
     Compile,
     /// What a million pods weigh in memory.
     Memory,
+    /// A million addresses into the kernel's tables.
+    Fill,
 }
 
 impl Bench {
@@ -33,6 +36,7 @@ impl Bench {
             Self::Packet => 15,
             Self::Compile => 3,
             Self::Memory => 1,
+            Self::Fill => 5,
         }
     }
 }
@@ -62,6 +66,7 @@ fn main() -> Result<()> {
         Bench::Packet => packet::run(rounds)?,
         Bench::Compile => compile::run(rounds)?,
         Bench::Memory => memory::run(rounds)?,
+        Bench::Fill => fill::run(rounds)?,
     };
     println!("{report}");
     if let Some(path) = arguments.json {
