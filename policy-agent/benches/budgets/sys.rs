@@ -1,10 +1,11 @@
-//! What no safe crate offers here: an allocator that counts, and bpf(2) for many elements at once.
-#![expect(unsafe_code, reason = "an allocator, and a system call that no crate wraps")]
+//! What no safe crate offers here: an allocator that counts, the time of one core, bpf(2) for many elements at once.
+#![expect(unsafe_code, reason = "an allocator, and system calls")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
@@ -76,6 +77,15 @@ impl Heap {
     pub fn now() -> Self {
         Self { live: LIVE.load(Relaxed), peak: PEAK.load(Relaxed) }
     }
+}
+
+/// For how long this thread has had a core.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the answer, which outlives the call.
+    let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(answer, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// The part of `union bpf_attr` that the batch commands read (include/uapi/linux/bpf.h).

@@ -49,7 +49,7 @@ impl Bench {
     fn duration(self) -> &'static str {
         match self {
             Self::Packet => "1 minute",
-            Self::Compile => "3 minutes",
+            Self::Compile => "4 minutes",
             Self::Memory | Self::Fill => "2 minutes",
         }
     }

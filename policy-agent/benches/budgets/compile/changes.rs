@@ -10,6 +10,7 @@ use policy_core::plan::{Plan, Step, Write};
 use super::listing::attach;
 use crate::cluster_set::{self, BULK, ClusterSet, Place, REPLICAS, policies};
 use crate::report::{Samples, TimeUnit};
+use crate::sys::cpu_time;
 
 /// How many pods change one by one in a round.
 const PODS: usize = 256;
@@ -88,8 +89,9 @@ pub fn of_many(set: &ClusterSet, node: &mut Node, samples: &mut Samples) -> Resu
     let mut events = vec![policies::of_team("analytics"), namespace("nobody")];
     events.extend(cluster_set::bulk(last).map(|place| applied(set.pod(place))));
     change(node, &events);
-    let teams = ["analytics", "nobody"].into_iter().cycle().take(2 * REPEATS);
-    for (event, took, plan) in each(node, teams.map(namespace)) {
+    let teams = ["analytics", "nobody"].map(namespace);
+    for event in teams.iter().cycle().take(2 * REPEATS) {
+        let (took, plan) = long_change(node, event);
         ensure!(addresses_of(&plan) == 1_000, "{event:?} moved {} addresses", addresses_of(&plan));
         samples.add_time("namespace_of_1000_relabelled", TimeUnit::MS, took);
     }
@@ -97,7 +99,7 @@ pub fn of_many(set: &ClusterSet, node: &mut Node, samples: &mut Samples) -> Resu
     let gone = policies::deletion(&policy);
     let changes = [("policy_of_100k_added", &policy), ("policy_of_100k_removed", &gone)];
     for (case, event) in changes.into_iter().cycle().take(2 * REPEATS) {
-        let (took, plan) = change(node, std::slice::from_ref(event));
+        let (took, plan) = long_change(node, event);
         ensure!(addresses_of(&plan) == 100_000, "{case} moved {} addresses", addresses_of(&plan));
         samples.add_time(case, TimeUnit::MS, took);
     }
@@ -110,6 +112,13 @@ fn change(node: &mut Node, events: &[Event]) -> (Duration, Plan) {
     node.apply(events);
     let plan = node.settle().expect("modelled tables have no limits");
     (begun.elapsed(), plan)
+}
+
+/// As [`change`], in the time that a core worked for it: that clock is too slow for microseconds.
+fn long_change(node: &mut Node, event: &Event) -> (Duration, Plan) {
+    let begun = cpu_time();
+    let (_, plan) = change(node, std::slice::from_ref(event));
+    (cpu_time() - begun, plan)
 }
 
 /// As [`change`], for one event after the other.
