@@ -1,6 +1,10 @@
 //! What this machine lets us do.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    process::{Command, Stdio},
+};
 
 /// Whether this process is root: the owner of its own directory in /proc is its effective user.
 pub fn is_root() -> bool {
@@ -10,6 +14,26 @@ pub fn is_root() -> bool {
 /// The running kernel's major and minor version.
 pub fn kernel() -> Option<(u32, u32)> {
     version_of(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+/// Why programs cannot be loaded into this machine's kernel.
+pub fn no_ebpf() -> Option<String> {
+    if !is_root() {
+        return Some("needs root (loads programs into the kernel)".to_owned());
+    }
+    let probe = Command::new("bpftool").args(["prog", "show"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match probe {
+        Ok(status) if status.success() => None,
+        Ok(_) => Some("needs a kernel that lets us use bpf(2)".to_owned()),
+        Err(_) => Some("needs bpftool (`cargo xtask setup` installs it on Debian and Ubuntu)".to_owned()),
+    }
+}
+
+/// How much memory a process can have before the kernel has none.
+pub fn available_memory_mib() -> Option<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
 }
 
 fn version_of(release: &str) -> Option<(u32, u32)> {

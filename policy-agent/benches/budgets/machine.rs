@@ -11,6 +11,9 @@ pub struct Machine {
     cores: usize,
     memory_mib: u64,
     kernel: String,
+    /// How many tasks wanted a core over the last five minutes, on average: with more than there are cores, figures are
+    /// worth little.
+    load: f64,
 }
 
 impl Machine {
@@ -26,14 +29,19 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory_kib.unwrap_or_default() / 1024,
+            load: load().unwrap_or_default(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         }
     }
 }
 
+fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').nth(1)?.parse().ok()
+}
+
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cpu, cores, memory_mib, kernel } = self;
-        write!(f, "{cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}")
+        let Self { cpu, cores, memory_mib, kernel, load } = self;
+        write!(f, "{cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}, load {load}")
     }
 }

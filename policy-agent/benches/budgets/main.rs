@@ -1,8 +1,13 @@
 //! The benchmarks of `cargo xtask bench`: each prints a table beside its budgets, and writes it as JSON.
 
+mod cluster_set;
+mod compile;
+mod fill;
 mod machine;
+mod memory;
 mod packet;
 mod report;
+mod sys;
 
 use std::path::PathBuf;
 
@@ -16,6 +21,24 @@ use report::Report;
 enum Bench {
     /// What a packet costs in the kernel, by `BPF_PROG_TEST_RUN`.
     Packet,
+    /// What the control plane costs: a million pods listed, and each kind of change.
+    Compile,
+    /// What a million pods weigh in memory.
+    Memory,
+    /// A million addresses into the kernel's tables.
+    Fill,
+}
+
+impl Bench {
+    /// How many rounds are enough, and not too many for a person who waits.
+    fn rounds(self) -> usize {
+        match self {
+            Self::Packet => 15,
+            Self::Compile => 3,
+            Self::Memory => 1,
+            Self::Fill => 5,
+        }
+    }
 }
 
 #[derive(Parser)]
@@ -24,16 +47,26 @@ struct Arguments {
     /// Writes the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How many rounds; each measures every case once.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
+    /// How many rounds; each measures every case once, unless it takes long.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Of `memory`: weighs one case in this process, and prints that alone.
+    #[arg(long, hide = true)]
+    case: Option<memory::Case>,
 }
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench` to whatever it was told.
     let arguments = Arguments::parse_from(std::env::args().filter(|argument| argument != "--bench"));
+    if let Some(case) = arguments.case {
+        return memory::weigh(case);
+    }
+    let rounds = arguments.rounds.unwrap_or_else(|| arguments.bench.rounds()).max(1);
     let report: Report = match arguments.bench {
-        Bench::Packet => packet::run(arguments.rounds)?,
+        Bench::Packet => packet::run(rounds)?,
+        Bench::Compile => compile::run(rounds)?,
+        Bench::Memory => memory::run(rounds)?,
+        Bench::Fill => fill::run(rounds)?,
     };
     println!("{report}");
     if let Some(path) = arguments.json {

@@ -1,6 +1,7 @@
 //! Figures beside budgets: a table for people, JSON for scripts.
 
 use std::fmt;
+use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use serde::Serialize;
@@ -77,6 +78,74 @@ impl Row {
     pub fn beside(mut self, other: &Self) -> Self {
         self.baseline = Some(Baseline { case: other.case.clone(), median: other.figures.median });
         self
+    }
+}
+
+/// A unit of time, and how many of it are a second.
+#[derive(Clone, Copy)]
+pub struct TimeUnit(&'static str, f64);
+
+impl TimeUnit {
+    /// Seconds.
+    pub const S: Self = Self("s", 1.0);
+    /// Milliseconds.
+    pub const MS: Self = Self("ms", 1e3);
+    /// Microseconds.
+    pub const US: Self = Self("µs", 1e6);
+}
+
+/// Cases that are measured bit by bit, in the order in which each is first measured.
+#[derive(Default)]
+pub struct Samples {
+    cases: Vec<Case>,
+}
+
+struct Case {
+    name: String,
+    unit: &'static str,
+    samples: Vec<f64>,
+    budget: Option<Budget>,
+    beside: Option<String>,
+}
+
+impl Samples {
+    /// One more figure of a case.
+    pub fn add(&mut self, name: &str, unit: &'static str, figure: f64) {
+        self.case(name, unit).samples.push(figure);
+    }
+
+    /// One more time of a case.
+    pub fn add_time(&mut self, name: &str, unit: TimeUnit, took: Duration) {
+        self.add(name, unit.0, took.as_secs_f64() * unit.1);
+    }
+
+    /// What a case that was measured may cost.
+    pub fn budget(&mut self, name: &str, budget: f64) {
+        self.cases.iter_mut().filter(|case| case.name == name).for_each(|case| case.budget = Some(Budget(budget)));
+    }
+
+    /// Beside which other case one that was measured stands.
+    pub fn beside(&mut self, name: &str, other: &str) {
+        self.cases.iter_mut().filter(|case| case.name == name).for_each(|case| case.beside = Some(other.to_owned()));
+    }
+
+    fn case(&mut self, name: &str, unit: &'static str) -> &mut Case {
+        let place = self.cases.iter().position(|case| case.name == name).unwrap_or(self.cases.len());
+        if place == self.cases.len() {
+            self.cases.push(Case { name: name.to_owned(), unit, samples: Vec::new(), budget: None, beside: None });
+        }
+        &mut self.cases[place]
+    }
+
+    /// A row for each case.
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |case: &Case| Row::new(&case.name, case.unit, &case.samples).budget(case.budget);
+        let row_of = |name: &String| self.cases.iter().find(|case| case.name == *name).map(row);
+        let rows = self.cases.iter().map(|case| match case.beside.as_ref().and_then(row_of) {
+            Some(other) => row(case).beside(&other),
+            None => row(case),
+        });
+        rows.collect()
     }
 }
 

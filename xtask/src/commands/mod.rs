@@ -1,5 +1,6 @@
 //! The command line of `cargo xtask`: one file per command.
 
+mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
@@ -35,6 +36,8 @@ enum Command {
     Soak(soak::Options),
     /// Run the tests of every tier that this machine can run.
     Test,
+    /// Measure what things cost, beside their budgets.
+    Bench(bench::Options),
     /// Everything that must hold before a change lands: formatting, lints, docs, dependencies, the object, the tests.
     Ci(ci::Options),
 }
@@ -49,6 +52,7 @@ impl Cli {
             Command::Figures(options) => figures::run(&options),
             Command::Soak(options) => soak::run(&options),
             Command::Test => test::run(test::Skipping::Allowed),
+            Command::Bench(options) => bench::run(&options),
             Command::Ci(options) => ci::run(&options),
         }
     }

@@ -22,7 +22,7 @@ struct Tier {
 
 const TIERS: [Tier; 4] = [
     Tier { name: "units and properties", mark: None, obstacle: || None },
-    Tier { name: "packets in the kernel", mark: Some("kernel_"), obstacle: no_kernel },
+    Tier { name: "packets in the kernel", mark: Some("kernel_"), obstacle: machine::no_ebpf },
     Tier { name: "simulation", mark: Some("sim_"), obstacle: || None },
     Tier { name: "lab", mark: Some("lab_"), obstacle: no_lab },
 ];
@@ -241,23 +241,10 @@ fn test_name(path: &Path) -> Option<String> {
     is_target.then(|| path.file_stem()?.to_str().map(str::to_owned)).flatten()
 }
 
-/// Why programs cannot be loaded into this machine's kernel.
-fn no_kernel() -> Option<String> {
-    if !machine::is_root() {
-        return Some("needs root (loads programs into the kernel)".to_owned());
-    }
-    let probe = Command::new("bpftool").args(["prog", "show"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match probe {
-        Ok(status) if status.success() => None,
-        Ok(_) => Some("this kernel does not let us use bpf(2)".to_owned()),
-        Err(_) => Some("needs bpftool (`cargo xtask setup` installs it on Debian and Ubuntu)".to_owned()),
-    }
-}
-
 /// Why a ClusterSet of network namespaces cannot be made here.
 fn no_lab() -> Option<String> {
     let missing = setup::packages::missing();
-    no_kernel()
+    machine::no_ebpf()
         .or_else(|| (!missing.is_empty()).then(|| format!("needs {}", missing.join(", "))))
         .or_else(|| match machine::kernel() {
             // tcx came with Linux 6.6.
