@@ -6,7 +6,7 @@ use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
 use policy_core::model::{Direction, PodKey};
 use policy_core::node::{Attachment, Node};
-use policy_core::plan::{Limits, Table, TableState};
+use policy_core::plan::{Limits, Step, Table, TableState, Write};
 use policy_core::testing::{PodBuilder, abc, connection, namespace, pod};
 
 fn key(pod: &PodBuilder) -> PodKey {
@@ -85,4 +85,17 @@ fn while_a_table_is_full_new_pods_are_held_as_long_as_there_is_room_for_them() {
     assert_eq!([11, 12, 13].map(|ifindex| node.tables().is_held(ifindex)), [false, true, true]);
     assert!(passes(&node, 11, "10.1.0.1") && !passes(&node, 12, "10.1.0.2"));
     assert!(node.hold().is_empty(), "it is done");
+}
+
+#[test]
+fn packets_on_their_way_are_waited_for_though_nothing_is_swept() {
+    let mut node = node(&[(pod("a/shop/one").ip("10.1.0.1"), 7)]);
+    let address: IpAddr = "192.168.0.1".parse().expect("an address");
+    node.set_host_addresses([address].into());
+    node.settle().expect("there are no limits");
+    node.set_host_addresses([].into());
+    let commit = node.tables().commit;
+    let plan = node.settle().expect("there are no limits");
+    // The slot that was live until now is the next one to be staged.
+    assert_eq!(plan.steps, [Step::Write(Write::Local(address, None)), Step::Flip(commit + 1), Step::Grace]);
 }

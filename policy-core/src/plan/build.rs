@@ -258,7 +258,8 @@ impl Builder<'_> {
         if self.moved > 0 {
             steps.push(Step::Flip(self.now.commit + 1));
         }
-        if !self.sweep.is_empty() {
+        // Without anything to sweep too: the next plan stages the slot that was live until now.
+        if self.moved > 0 || !self.sweep.is_empty() {
             let ends_with_grace = self.sweep.iter().any(Write::deletes_untagged);
             steps.push(Step::Grace);
             steps.extend(self.sweep.into_iter().map(Step::Write));
