@@ -35,7 +35,7 @@ pub struct AttachedEndpoint {
     pub addresses: Addresses,
     /// Its interface.
     pub attachment: Attachment,
-    /// Its element of `counters`.
+    /// Its element of `counters`, which the next plan tells.
     pub counters: u32,
 }
 
@@ -50,8 +50,6 @@ pub struct Node {
     next_endpoint: u32,
     /// Endpoints that the tables held before this process began, by ifindex: they keep their ids.
     inherited: BTreeMap<u32, Endpoint>,
-    /// The elements of `counters` that are somebody's, and where to look for a free one; made anew after a plan.
-    used_counters: Option<(HashSet<u32>, u32)>,
     /// Whether a plan was cut off, so that the tables must be compared everywhere.
     unsettled: bool,
     /// Whether the tables may say anything else of this node's own endpoints and addresses than they should.
@@ -86,7 +84,6 @@ impl Node {
             unsettled: tables != TableState::default(),
             tables,
             next_endpoint,
-            used_counters: None,
             own_moved: true,
         }
     }
@@ -141,13 +138,15 @@ impl Node {
             self.own_moved |= news;
             return news;
         }
-        let (uid, held, (v4, v6)) = (pod.uid(), pod.addresses(), addresses(pod));
-        let inherited = self.inherited.remove(&attachment.ifindex).filter(|endpoint| has_addresses(endpoint, v4, v6));
-        let (id, counters) = match inherited {
-            Some(endpoint) => (endpoint.endpoint.id, endpoint.counters),
-            None => (self.take_endpoint_number(), self.free_counters()),
+        let (uid, held) = (pod.uid(), pod.addresses());
+        let id = match self.inherited_number(attachment.ifindex, pod) {
+            Some(number) => {
+                self.inherited.remove(&attachment.ifindex);
+                number
+            }
+            None => self.take_endpoint_number(),
         };
-        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, addresses: held, attachment, counters };
+        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, addresses: held, attachment, counters: 0 };
         self.endpoints.insert(key.clone(), endpoint);
         self.own_moved = true;
         true
@@ -172,10 +171,8 @@ impl Node {
     /// [`Self::abandon`]. A plan that does not fit is not made: what it was for is tried again with the next change, and
     /// meanwhile [`Self::hold`] tells what can be done for new endpoints.
     pub fn plan(&mut self) -> Result<Plan, TableFull> {
-        self.used_counters = None;
         let dirty = self.compiler.take_dirty();
-        let own = (self.own_moved || self.unsettled)
-            .then(|| Own { endpoints: self.desired_endpoints(), local: self.desired_local() });
+        let own = (self.own_moved || self.unsettled).then(|| self.own());
         let goal = Goal { compiler: &self.compiler, own: own.as_ref() };
         let everywhere;
         let places = if self.unsettled {
@@ -239,25 +236,41 @@ impl Node {
         Ok(plan)
     }
 
+    /// The number that an earlier process gave to a pod behind an interface. It stays as long as the tables hold it: after
+    /// that another's flows may have it.
+    fn inherited_number(&self, ifindex: u32, pod: PodEntry<'_>) -> Option<u32> {
+        let inherited = self.inherited.get(&ifindex)?;
+        let known = self.tables.endpoints.get(&ifindex).filter(|known| known.endpoint == inherited.endpoint)?;
+        let (v4, v6) = addresses(pod);
+        (has_addresses(known, v4, v6) && !self.is_overruled(pod)).then_some(known.endpoint.id)
+    }
+
     fn take_endpoint_number(&mut self) -> u32 {
         let number = self.next_endpoint;
         self.next_endpoint += 1;
         number
     }
 
-    /// The lowest element of `counters` that is nobody's: neither in use nor still in the tables.
-    fn free_counters(&mut self) -> u32 {
-        let (endpoints, tables) = (&self.endpoints, &self.tables.endpoints);
-        let (used, next) = self.used_counters.get_or_insert_with(|| {
-            let own = endpoints.values().map(|endpoint| endpoint.counters);
-            (own.chain(tables.values().map(|endpoint| endpoint.counters)).collect(), 0)
-        });
-        // What is used only becomes more until the next plan, so nothing below is free.
-        while used.contains(next) {
-            *next += 1;
+    /// Gives each interface its element of `counters`: the one that it has in the tables, else the lowest that is nobody's
+    /// there. So as many elements are enough as there are elements of `endpoints`.
+    fn number_counters(&mut self) {
+        let Self { endpoints, tables, .. } = self;
+        let used: HashSet<u32> = tables.endpoints.values().map(|endpoint| endpoint.counters).collect();
+        let mut free = (0..).filter(|element| !used.contains(element));
+        let mut given: HashMap<u32, u32> =
+            tables.endpoints.iter().map(|(ifindex, it)| (*ifindex, it.counters)).collect();
+        for endpoint in endpoints.values_mut() {
+            let ifindex = endpoint.attachment.ifindex;
+            endpoint.counters = *given.entry(ifindex).or_insert_with(|| free.next().unwrap_or_default());
         }
-        used.insert(*next);
-        *next
+    }
+
+    /// Whether another pod of this node has the same addresses and owns one of them: if both are found behind one
+    /// interface, it is the other's.
+    fn is_overruled(&self, pod: PodEntry<'_>) -> bool {
+        let owners = pod.addresses().into_iter().filter_map(|address| self.compiler.index().owner(address));
+        let mut others = owners.filter(|owner| owner.number() != pod.number());
+        others.any(|owner| self.compiler.subjects().contains_key(&owner.key()) && addresses(owner) == addresses(pod))
     }
 
     /// The pods behind each interface, with their endpoints.
@@ -295,6 +308,11 @@ impl Node {
                 && !endpoint.addresses.iter().any(|address| own.contains(address))
         };
         self.endpoints.iter().find(|(key, endpoint)| *key != to && is_strange(endpoint)).map(|(key, _)| key)
+    }
+
+    fn own(&mut self) -> Own {
+        self.number_counters();
+        Own { endpoints: self.desired_endpoints(), local: self.desired_local() }
     }
 
     fn desired_endpoints(&self) -> BTreeMap<u32, DesiredEndpoint> {

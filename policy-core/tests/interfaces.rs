@@ -88,6 +88,38 @@ fn while_a_table_is_full_new_pods_are_held_as_long_as_there_is_room_for_them() {
 }
 
 #[test]
+fn a_restart_leaves_an_interface_to_the_pod_that_owns_its_address_whoever_is_found_there_first() {
+    let [old, new] = [("a/shop/a-old", 1), ("a/shop/new", 2)].map(|(name, at)| pod(name).ip("10.1.0.1").created_s(at));
+    let more = pod("a/shop/a-more").ip("10.1.0.1").ip("fd00:1::1").created_s(0);
+    let pods = [(old, 7), (new, 7), (more, 7)];
+    let tables = node(&pods).tables().clone();
+    let set = pods.iter().fold(abc().with(namespace("a/shop")), |set, (pod, _)| set.with(pod.clone()));
+    let mut restarted = Node::new(set.config(), Subjects::All, tables.clone(), Limits::default());
+    restarted.apply(&set.events());
+    for (pod, ifindex) in &pods {
+        restarted.attach(&key(pod), Attachment { ifindex: *ifindex, bridge: Some(3) });
+    }
+    restarted.settle().expect("there are no limits");
+    assert_eq!(restarted.tables().endpoints, tables.endpoints);
+}
+
+#[test]
+fn as_many_counters_as_endpoints_are_enough_for_a_pod_that_takes_over_an_interface() {
+    let (old, new) = (pod("a/shop/old").ip("10.1.0.1"), pod("a/shop/new").ip("10.1.0.2"));
+    let set = abc().with(namespace("a/shop")).with(old.clone());
+    let limits = Limits { most: [(Table::Endpoints, 1)].into() };
+    let mut node = Node::new(set.config(), Subjects::All, TableState::default(), limits);
+    node.apply(&set.events());
+    node.attach(&key(&old), Attachment { ifindex: 7, bridge: None });
+    node.settle().expect("there is room for one");
+    node.apply(&[old.deleted(), new.clone().into()]);
+    node.attach(&key(&new), Attachment { ifindex: 7, bridge: None });
+    let plan = node.settle().expect("there still is");
+    assert!(plan.steps.contains(&Step::Write(Write::ClearCounters(0))), "{plan:?}");
+    assert_eq!(node.tables().endpoints[&7].counters, 0);
+}
+
+#[test]
 fn packets_on_their_way_are_waited_for_though_nothing_is_swept() {
     let mut node = node(&[(pod("a/shop/one").ip("10.1.0.1"), 7)]);
     let address: IpAddr = "192.168.0.1".parse().expect("an address");
