@@ -54,6 +54,8 @@ pub struct Node {
     unsettled: bool,
     /// Whether the tables may say anything else of this node's own endpoints and addresses than they should.
     own_moved: bool,
+    /// Whether packets may still read what was deleted last.
+    owes_grace: bool,
 }
 
 impl Node {
@@ -82,6 +84,7 @@ impl Node {
             limits,
             inherited: tables.endpoints.clone(),
             unsettled: tables != TableState::default(),
+            owes_grace: tables != TableState::default(),
             tables,
             next_endpoint,
             own_moved: true,
@@ -184,9 +187,10 @@ impl Node {
         let mut plan = goal.plan(&self.tables, places, &self.limits);
         match &mut plan {
             Ok(plan) => {
-                // Whoever was cut off may just have deleted what this plan adds.
-                if self.unsettled && !plan.is_empty() {
+                // Whoever was cut off may just have deleted what this plan adds, or the first after it that adds anything.
+                if self.owes_grace && !plan.is_empty() {
                     plan.steps.insert(0, Step::Grace);
+                    self.owes_grace = false;
                 }
                 self.unsettled = false;
                 self.own_moved = false;
@@ -222,9 +226,10 @@ impl Node {
         self.tables.step(step);
     }
 
-    /// The plan was cut off: the next one compares everything.
+    /// The plan was cut off: the next one compares everything, and the next that does anything waits first.
     pub fn abandon(&mut self) {
         self.unsettled = true;
+        self.owes_grace = true;
     }
 
     /// Plans, and carries the plan out on the modelled tables alone.

@@ -131,3 +131,20 @@ fn packets_on_their_way_are_waited_for_though_nothing_is_swept() {
     // The slot that was live until now is the next one to be staged.
     assert_eq!(plan.steps, [Step::Write(Write::Local(address, None)), Step::Flip(commit + 1), Step::Grace]);
 }
+
+#[test]
+fn a_plan_that_was_cut_off_before_its_last_grace_period_is_made_up_for_by_the_next_that_does_anything() {
+    let mut node = node(&[(pod("a/shop/one").ip("10.1.0.1"), 7)]);
+    let one = key(&pod("a/shop/one"));
+    node.detach(&one);
+    let plan = node.plan().expect("there are no limits");
+    let (last, others) = plan.steps.split_last().expect("there is something to do");
+    assert_eq!((last, others.last()), (&Step::Grace, Some(&Step::Write(Write::Endpoint(7, None)))));
+    others.iter().for_each(|step| node.stepped(step));
+    node.abandon();
+    assert!(node.settle().expect("there are no limits").is_empty(), "nothing is left to be done");
+    node.attach(&one, Attachment { ifindex: 8, bridge: None });
+    let plan = node.settle().expect("there are no limits");
+    assert_eq!(plan.steps.first(), Some(&Step::Grace));
+    assert!(!plan.steps[1..].starts_with(&[Step::Grace]));
+}
