@@ -139,7 +139,8 @@ fn a_plan_that_was_cut_off_before_its_last_grace_period_is_made_up_for_by_the_ne
     node.detach(&one);
     let plan = node.plan().expect("there are no limits");
     let (last, others) = plan.steps.split_last().expect("there is something to do");
-    assert_eq!((last, others.last()), (&Step::Grace, Some(&Step::Write(Write::Endpoint(7, None)))));
+    assert_eq!(last, &Step::Grace);
+    assert!(others.contains(&Step::Write(Write::Endpoint(7, None))), "{plan:?}");
     others.iter().for_each(|step| node.stepped(step));
     node.abandon();
     assert!(node.settle().expect("there are no limits").is_empty(), "nothing is left to be done");
