@@ -48,7 +48,7 @@ const SLICE: usize = 4;
 
 /// How many connections are looked at once more, and then removed, at once: in between a packet may come of one, and its
 /// reply would be nobody's. Reading and removing a whole batch takes a thousand times as long.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 1;
 
 /// What a slice of a sweep found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

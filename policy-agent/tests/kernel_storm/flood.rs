@@ -180,6 +180,6 @@ fn a_connection_that_is_used_again_is_not_swept_as_one_that_nobody_uses() {
     }
     println!("{rounds} times {CONNECTIONS} connections, {swept} swept, {unanswered} replies dropped");
     assert!(swept > usize::from(CONNECTIONS), "nothing was old: {swept}");
-    // An interrupt may come between the last look at a connection and its end.
-    assert!(unanswered <= rounds, "in {rounds} rounds {unanswered} replies were dropped");
+    // An interrupt may come between the last look at a connection and its end; without that look ten a round are dropped.
+    assert!(unanswered <= 3 * rounds, "in {rounds} rounds {unanswered} replies were dropped");
 }
