@@ -28,8 +28,28 @@ impl Opener {
         }
     }
 
+    /// The other end.
     #[inline(always)]
-    fn flag(self) -> u16 {
+    pub fn other(direction: Direction) -> Self {
+        match direction {
+            Direction::FromPod => Self::Peer,
+            Direction::ToPod => Self::Own,
+        }
+    }
+
+    /// The bit that says that this end accepted.
+    #[inline(always)]
+    fn accepted_flag(self) -> u16 {
+        match self {
+            Self::Own => flow_flag::ACCEPTED_BY_OWN,
+            Self::Peer => flow_flag::ACCEPTED_BY_PEER,
+            Self::Nobody => 0,
+        }
+    }
+
+    /// The bit that says that this end opened.
+    #[inline(always)]
+    pub fn flag(self) -> u16 {
         match self {
             Self::Own => flow_flag::OPENED_BY_OWN,
             Self::Peer => flow_flag::OPENED_BY_PEER,
@@ -80,6 +100,24 @@ impl FlowState {
     #[inline(always)]
     pub fn allows(&self, judged_as: Direction, commit: u64) -> bool {
         self.commit == commit as u32 && self.flags & ok_flag(judged_as) != 0
+    }
+
+    /// Whether it was judged in this direction at any time, and allowed.
+    #[inline(always)]
+    pub fn has_allowed(&self, judged_as: Direction) -> bool {
+        self.flags & ok_flag(judged_as) != 0
+    }
+
+    /// With a note that an end accepted.
+    #[inline(always)]
+    pub fn accepted(self, by: Opener) -> Self {
+        Self { flags: self.flags | by.accepted_flag(), ..self }
+    }
+
+    /// Whether an end was seen to accept.
+    #[inline(always)]
+    pub fn has_accepted(&self, end: Opener) -> bool {
+        self.flags & end.accepted_flag() != 0
     }
 
     /// The state of a connection that was judged just now, and allowed.

@@ -293,13 +293,15 @@ pub struct Flow {
 ///
 /// It outlives the flow, which a flood of others may push out of its table, so that nobody's packet in mid-stream opens
 /// the connection again. Nothing but what was cut comes into these tables, so a flood does not reach them.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
-    /// When a packet of it was last denied while its flow was known, in seconds of [`Control::tick_s`].
+    /// When it was cut, in seconds of [`Control::tick_s`].
     pub seen_s: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Says whose this is: a hash of the key.
+    pub tag: u16,
+    /// Who had opened it: those bits of [`flow_flag`].
+    pub opener: u16,
 }
 
 /// The bits of [`FlowState::flags`].
@@ -318,6 +320,10 @@ pub mod flow_flag {
     pub const CLOSING: u16 = 32;
     /// A policy cut it: there is an element of `cuts_…` too.
     pub const CUT: u16 = 64;
+    /// The endpoint was seen to accept a connection, so it has not opened this one.
+    pub const ACCEPTED_BY_OWN: u16 = 128;
+    /// The other end was.
+    pub const ACCEPTED_BY_PEER: u16 = 256;
 }
 
 /// Packets and bytes, per CPU.

@@ -99,8 +99,8 @@ pub trait FamilyTables<F: Family> {
     fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState);
     /// Writes [`Flow::seen_s`] and [`Flow::arrival_ifindex`] of an element of `flows_…`, if it is still there.
     fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32);
-    /// Whether there is an element of `cuts_…`, or what may be one.
-    fn is_cut(&self, key: &FlowKeyOf<F>) -> bool;
+    /// The element of `cuts_…`.
+    fn cut(&self, key: &FlowKeyOf<F>) -> Option<Cut>;
     /// Makes an element of `cuts_…`.
     fn note_cut(&self, key: &FlowKeyOf<F>, cut: &Cut);
     /// Removes an element of `cuts_…`.

@@ -185,8 +185,8 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
         });
     }
 
-    fn is_cut(&self, key: &FlowKeyOf<F>) -> bool {
-        self.with::<F, _>(|known| known.cuts.contains_key(key))
+    fn cut(&self, key: &FlowKeyOf<F>) -> Option<Cut> {
+        self.with::<F, _>(|known| known.cuts.get(key).copied())
     }
 
     fn note_cut(&self, key: &FlowKeyOf<F>, cut: &Cut) {

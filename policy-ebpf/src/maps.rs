@@ -239,9 +239,11 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
-            fn is_cut(&self, key: &FlowKeyOf<$family>) -> bool {
-                // Whatever element is there, perhaps of another key already, speaks against the connection.
-                $cuts.get_ptr(key).is_some()
+            fn cut(&self, key: &FlowKeyOf<$family>) -> Option<Cut> {
+                let cut = $cuts.get_ptr(key)?;
+                // Tag and opener are read as one word; whose it is the decision finds out.
+                let word: Tagged = word(cut.cast());
+                Some(Cut { seen_s: word.tag, tag: word.id as u16, opener: (word.id >> 16) as u16 })
             }
 
             #[inline(always)]

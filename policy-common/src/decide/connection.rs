@@ -74,7 +74,8 @@ impl<T: AllTables> Hook<'_, T> {
     fn is_settled(&self, flow: &Flow, phase: Phase) -> bool {
         let state = &flow.state;
         let opener = state.opener();
-        let goes_on = matches!(phase, Phase::MayOpen | Phase::Accepts | Phase::Continues);
+        let goes_on = matches!(phase, Phase::MayOpen | Phase::Continues)
+            || phase == Phase::Accepts && opener == Opener::other(self.direction);
         let is_from_there = self.direction == Direction::FromPod
             || flow.arrival_ifindex == self.context.ingress_ifindex
                 && (opener == Opener::Own || !state.is_node() && !self.has_local_socket());
@@ -130,8 +131,13 @@ impl<T: AllTables> Hook<'_, T> {
             }
         }
         let opener = flow.state.opener();
-        if phase == Phase::Opens && (opener != Opener::sender(self.direction) || flow.state.is_closing()) {
+        let sender = Opener::sender(self.direction);
+        if phase == Phase::Opens && (opener != sender || flow.state.is_closing()) {
             return self.reopened::<F>(key, &flow.state);
+        }
+        // Whoever accepts what the other end opened on the ports of a connection of its own: from now on it is the other's.
+        if phase == Phase::Accepts && opener == sender {
+            return self.taken_over::<F>(key, &flow.state);
         }
         let judged_as = opener.judged_as(self.direction);
         if flow.state.allows(judged_as, self.commit) {
@@ -142,7 +148,7 @@ impl<T: AllTables> Hook<'_, T> {
         if verdict.allow {
             self.goes_on::<F>(key, &flow.state, phase, verdict.reason, judged_as);
         } else {
-            self.is_cut::<F>(key, flow);
+            self.is_cut::<F>(key, flow, judged_as);
         }
         verdict
     }
@@ -160,41 +166,54 @@ impl<T: AllTables> Hook<'_, T> {
         T: FamilyTables<F>,
     {
         let mut opener = state.opener();
-        if state.is_cut() {
+        let mut state = if phase == Phase::Accepts { state.accepted(Opener::sender(self.direction)) } else { *state };
+        if opener == Opener::Nobody && !state.has_accepted(Opener::sender(self.direction)) {
+            opener = self.presumed_opener::<F>(key, reason);
+        } else if state.is_cut() && opener != Opener::Nobody {
             FamilyTables::<F>::forget_cut(self.tables, key);
-        } else if opener == Opener::Nobody {
-            opener = self.presumed_opener::<F>(key, phase, reason);
         }
-        let state = state.judged_again(self.commit, opener, judged_as);
+        state = state.judged_again(self.commit, opener, judged_as);
         self.note_judged::<F>(key, if phase.ends() { state.closing() } else { state });
     }
 
     /// A known connection was judged again, and is not allowed any more: that outlives its flow.
     #[inline(always)]
-    fn is_cut<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow)
+    fn is_cut<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow, judged_as: Direction)
     where
         T: FamilyTables<F>,
     {
-        if !flow.state.is_cut() {
-            FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), reserved: 0 });
+        // What never was allowed in this direction is not cut, but denied.
+        if !flow.state.is_cut() && flow.state.has_allowed(judged_as) {
+            let (tag, opener) = (flow.state.tag, flow.state.opener().flag());
+            FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), tag, opener });
             FamilyTables::<F>::store_flow_state(self.tables, key, flow.state.cut());
         }
     }
 
     /// Who counts as the opener of a connection that was picked up in mid-stream, and whose packet is allowed: its
     /// sender, if a rule vouches for it and nothing is known against it. The mere absence of isolation vouches for
-    /// nobody, so that what was forbidden never comes back as somebody's reply; and whoever accepts has not opened.
+    /// nobody, so that what was forbidden never comes back as somebody's reply.
     #[inline(always)]
-    fn presumed_opener<F: Network>(&self, key: &FlowKeyOf<F>, phase: Phase, reason: Reason) -> Opener
+    fn presumed_opener<F: Network>(&self, key: &FlowKeyOf<F>, reason: Reason) -> Opener
     where
         T: FamilyTables<F>,
     {
-        let is_vouched = phase != Phase::Accepts && reason == Reason::Rule;
-        if is_vouched && !FamilyTables::<F>::is_cut(self.tables, key) {
-            Opener::sender(self.direction)
-        } else {
-            Opener::Nobody
+        if reason == Reason::Rule { self.opener_of_cut::<F>(key) } else { Opener::Nobody }
+    }
+
+    /// The sender, unless the connection was cut as the other end's; if it was its own, it now is allowed again.
+    #[inline(always)]
+    fn opener_of_cut<F: Network>(&self, key: &FlowKeyOf<F>) -> Opener
+    where
+        T: FamilyTables<F>,
+    {
+        let sender = Opener::sender(self.direction);
+        let Some(cut) = FamilyTables::<F>::cut(self.tables, key) else { return sender };
+        if cut.tag != flow::tag::<F>(key) || cut.opener != sender.flag() {
+            return Opener::Nobody;
         }
+        FamilyTables::<F>::forget_cut(self.tables, key);
+        sender
     }
 
     /// Only the node's own sockets speak for the node. Of a connection that the endpoint opened nobody speaks first.
@@ -240,13 +259,30 @@ impl<T: AllTables> Hook<'_, T> {
         T: FamilyTables<F>,
     {
         let (verdict, is_node) = self.judge_new::<F>(key);
-        if verdict.allow {
+        // A connection that goes on stays whose it is, until the other end accepts the new one. The node lies to nobody.
+        let sender = Opener::sender(self.direction);
+        let goes_on = state.opener() == Opener::other(self.direction) && !state.is_closing() && !state.is_cut();
+        if verdict.allow && (is_node || !goes_on) {
             if state.is_cut() {
                 FamilyTables::<F>::forget_cut(self.tables, key);
             }
-            let sender = Opener::sender(self.direction);
             let judged = FlowState::judged(state.tag, self.commit, sender, self.direction, is_node);
             self.note_judged::<F>(key, judged);
+        }
+        verdict
+    }
+
+    /// The opener of a known connection accepts one that the other end opens on its ports.
+    #[inline(always)]
+    fn taken_over<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Verdict
+    where
+        T: FamilyTables<F>,
+    {
+        let opener = Opener::other(self.direction);
+        let judged_as = opener.judged_as(self.direction);
+        let verdict = self.judge::<F>(key, judged_as);
+        if verdict.allow {
+            self.note_judged::<F>(key, FlowState::judged(state.tag, self.commit, opener, judged_as, false));
         }
         verdict
     }
@@ -265,11 +301,14 @@ impl<T: AllTables> Hook<'_, T> {
         }
         let opener = match phase {
             Phase::Opens => Opener::sender(self.direction),
-            Phase::MayOpen if !is_node && FamilyTables::<F>::is_cut(self.tables, key) => Opener::Nobody,
-            Phase::MayOpen => Opener::sender(self.direction),
-            _ => self.presumed_opener::<F>(key, phase, verdict.reason),
+            Phase::MayOpen => self.opener_of_cut::<F>(key),
+            Phase::Accepts => Opener::Nobody,
+            _ => self.presumed_opener::<F>(key, verdict.reason),
         };
-        let state = FlowState::judged(flow::tag::<F>(key), self.commit, opener, self.direction, is_node);
+        let mut state = FlowState::judged(flow::tag::<F>(key), self.commit, opener, self.direction, is_node);
+        if phase == Phase::Accepts {
+            state = state.accepted(Opener::sender(self.direction));
+        }
         let flow = Flow {
             state: if phase.ends() { state.closing() } else { state },
             seen_s: self.tables.now_s(),

@@ -1,0 +1,342 @@
+//! Hostile rows: each claim is a sentence of docs/semantics.md that the decision breaks. A test that fails is a finding.
+
+use policy_common::decide::{Context, from_pod, to_pod};
+use policy_common::reason::Reason::{self, Established, NoRule, Node, NotIsolated, Related, Rule};
+use policy_core::modelled::{Flows, Modelled};
+use policy_core::testing::packets::Policies::{self, Calls, CallsOnly, Closed, Open, Served, ServedOnly};
+use policy_core::testing::packets::Step::{self, Commit, Forget, OtherCommit, Packet};
+use policy_core::testing::packets::Who::{Client, Host, Web, World};
+use policy_core::testing::packets::flags::{ACK, FIN, RST, SYN, SYN_ACK};
+use policy_core::testing::packets::{Frame, Hook, Ip, Sight, Stage, UPLINK, WEB, chunk};
+
+type Word = (bool, Reason);
+
+const fn pass(reason: Reason) -> Word {
+    (true, reason)
+}
+
+const fn drop(reason: Reason) -> Word {
+    (false, reason)
+}
+
+fn sends(frame: Vec<u8>, (allow, reason): Word) -> Step {
+    Packet(Sight { hook: Hook::FromPod, frame, arrival: WEB, has_socket: true, allow, reason })
+}
+
+fn arrives(frame: Vec<u8>, arrival: u32, (allow, reason): Word) -> Step {
+    Packet(Sight { hook: Hook::ToPod, frame, arrival, has_socket: true, allow, reason })
+}
+
+fn gets(frame: Vec<u8>, word: Word) -> Step {
+    arrives(frame, UPLINK, word)
+}
+
+fn from_client(ip: Ip) -> Frame {
+    Frame::new(ip, Client, Web)
+}
+
+fn to_client(ip: Ip) -> Frame {
+    Frame::new(ip, Web, Client)
+}
+
+/// Plays steps; returns what is remembered in the end.
+fn play(policies: Policies, steps: impl IntoIterator<Item = Step>) -> Flows {
+    let mut stage = Stage::new(policies);
+    let mut flows = Flows::default();
+    for (number, step) in steps.into_iter().enumerate() {
+        stage.act(&step);
+        let tables = Modelled::with_flows(stage.node().tables(), flows);
+        if let Packet(sight) = &step {
+            let context = Context { ifindex: WEB, ingress_ifindex: sight.arrival, has_socket: sight.has_socket };
+            let verdict = match sight.hook {
+                Hook::FromPod => from_pod(sight.frame.as_slice(), &context, &tables),
+                Hook::ToPod => to_pod(sight.frame.as_slice(), &context, &tables),
+            };
+            assert_eq!((verdict.allow, verdict.reason), (sight.allow, sight.reason), "step {number}");
+        }
+        if matches!(step, Forget) {
+            tables.forget_flows();
+        }
+        flows = tables.into_flows();
+    }
+    flows
+}
+
+const V4: Ip = Ip::V4;
+
+// ---- what was cut ------------------------------------------------------------------------------------------------------
+
+/// §11: "what was cut never comes back as somebody's reply, though a rule without ports would let its other end open one".
+/// As the row of that name, with two commits in a row in which only the pod sends.
+#[test]
+fn wrong_allow_a_cut_connection_comes_back_after_two_commits() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 81, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+            Forget,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+        ],
+    );
+}
+
+/// The same, after an eviction between the two commits.
+#[test]
+fn wrong_allow_a_cut_connection_comes_back_after_a_commit_and_an_eviction() {
+    for (name, hit, reply) in [
+        ("tcp", from_client(V4).tcp(4000, 81, ACK), to_client(V4).tcp(81, 4000, ACK)),
+        ("udp", from_client(V4).udp(4000, 81), to_client(V4).udp(81, 4000)),
+        ("sctp", from_client(V4).sctp_chunk(4000, 81, chunk::DATA), to_client(V4).sctp_chunk(81, 4000, chunk::DATA)),
+    ] {
+        eprintln!("{name}");
+        play(
+            Open,
+            [
+                gets(from_client(V4).tcp(4000, 81, SYN), pass(NotIsolated)),
+                gets(from_client(V4).udp(4000, 81), pass(NotIsolated)),
+                gets(from_client(V4).sctp(4000, 81), pass(NotIsolated)),
+                Commit(CallsOnly),
+                gets(hit.clone(), drop(NoRule)),
+                Forget,
+                sends(reply.clone(), pass(Rule)),
+                gets(hit.clone(), drop(NoRule)),
+                OtherCommit,
+                sends(reply.clone(), pass(Rule)),
+                Forget,
+                sends(reply.clone(), pass(Rule)),
+                gets(hit, drop(NoRule)),
+            ],
+        );
+    }
+}
+
+/// §11: "nothing but what opens a connection, or a policy that allows it again": a policy allows it again.
+#[test]
+fn wrong_cut_a_cut_and_forgotten_connection_that_is_allowed_again_stays_cut() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), drop(NoRule)),
+            Forget,
+            Commit(ServedOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
+        ],
+    );
+}
+
+#[test]
+fn wrong_cut_a_cut_and_forgotten_udp_exchange_that_is_allowed_again_stays_cut() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).udp(4000, 53), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).udp(4000, 53), drop(NoRule)),
+            Forget,
+            Commit(ServedOnly),
+            gets(from_client(V4).udp(4000, 53), pass(Rule)),
+            sends(to_client(V4).udp(53, 4000), pass(Established)),
+        ],
+    );
+}
+
+/// §11: "nothing but what opens a connection": a SYN opens it, but the note of the cut stays for days.
+#[test]
+fn wrong_cut_a_connection_opened_on_the_ports_of_a_cut_one_is_lost_with_its_flow() {
+    let flows = play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), drop(NoRule)),
+            Forget,
+            Commit(ServedOnly),
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, SYN_ACK), pass(Established)),
+            Forget,
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.cuts.is_empty());
+}
+
+/// ARCHITECTURE.md: "noted in tables of its own (`cuts_…`), into which nothing else comes"; table.rs: "so a flood does not
+/// reach them". No policy changes here.
+#[test]
+fn cuts_hold_what_no_change_of_policy_cut() {
+    let flows = play(
+        Served,
+        (0..100).flat_map(|port| {
+            [
+                sends(to_client(V4).tcp(5000 + port, 443, ACK), pass(NotIsolated)),
+                gets(from_client(V4).tcp(443, 5000 + port, ACK), drop(NoRule)),
+            ]
+        }),
+    );
+    assert_eq!(flows.v4.cuts.len(), 0, "a pod and a friend outside push out what was cut for others");
+}
+
+/// §11: "If a *rule* allows that, the sender counts as the opener from then on." No change of policy cut anything.
+#[test]
+fn wrong_cut_a_connection_that_nobody_cut_counts_as_cut() {
+    play(
+        Served,
+        [
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(NotIsolated)),
+            gets(from_client(V4).tcp(443, 4000, ACK), drop(NoRule)),
+            Commit(CallsOnly),
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(443, 4000, ACK), pass(Established)),
+        ],
+    );
+}
+
+/// §11: "what was cut never comes back as somebody's reply": by a packet of the node in the middle of the exchange.
+#[test]
+fn wrong_allow_a_cut_udp_exchange_with_the_node_comes_back() {
+    let out = || Frame::new(V4, Web, Host).udp(5000, 53);
+    play(
+        Open,
+        [
+            sends(out(), pass(NotIsolated)),
+            Commit(Closed),
+            sends(out(), drop(NoRule)),
+            Forget,
+            arrives(Frame::new(V4, Host, Web).udp(53, 5000), 0, pass(Node)),
+            sends(out(), drop(NoRule)),
+        ],
+    );
+}
+
+// ---- who opened --------------------------------------------------------------------------------------------------------
+
+/// §8: "judged again, as the connection's initiator would be". A remote server sends one SYN (nobody answers it with
+/// SYN ACK): the pod's connection counts as the server's, and the pod's data outlives the closing of its egress.
+#[test]
+fn wrong_allow_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
+    play(
+        Open,
+        [
+            sends(to_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            gets(from_client(V4).tcp(443, 4000, SYN_ACK), pass(Established)),
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(Established)),
+            gets(from_client(V4).tcp(443, 4000, SYN), pass(NotIsolated)),
+            // A challenge ACK (RFC 5961): nothing was opened.
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(Established)),
+            Commit(ServedOnly),
+            sends(to_client(V4).tcp(4000, 443, ACK), drop(NoRule)),
+        ],
+    );
+}
+
+/// The other way round: one SYN, which anybody can send under the server's address, and the next change of the policy
+/// of the *other* direction cuts a connection that is allowed.
+#[test]
+fn wrong_cut_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
+    play(
+        Open,
+        [
+            sends(to_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            gets(from_client(V4).tcp(443, 4000, SYN_ACK), pass(Established)),
+            gets(from_client(V4).tcp(443, 4000, SYN), pass(NotIsolated)),
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(Established)),
+            Commit(CallsOnly),
+            sends(to_client(V4).tcp(4000, 443, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(443, 4000, ACK), pass(Established)),
+        ],
+    );
+}
+
+/// §11: "A SYN with ACK and an INIT ACK accept: their sender never counts as the opener."
+#[test]
+fn wrong_allow_whoever_accepts_counts_as_the_opener_after_a_commit() {
+    play(
+        CallsOnly,
+        [
+            sends(to_client(V4).tcp(81, 4000, SYN_ACK), pass(Rule)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+        ],
+    );
+}
+
+/// §6: connections that the node opens, and replies of an allowed connection, always pass; DATAPATH §8: "eviction of a
+/// live flow must cost a new judgement, never a wrong verdict".
+#[test]
+fn wrong_cut_a_forgotten_connection_of_the_nodes_gets_no_reply_any_more() {
+    play(
+        Closed,
+        [
+            arrives(Frame::new(V4, Host, Web).tcp(40000, 9443, SYN), 0, pass(Node)),
+            sends(Frame::new(V4, Web, Host).tcp(9443, 40000, SYN_ACK), pass(Established)),
+            Forget,
+            arrives(Frame::new(V4, Host, Web).tcp(40000, 9443, ACK), 0, pass(Node)),
+            sends(Frame::new(V4, Web, Host).tcp(9443, 40000, ACK), pass(Established)),
+        ],
+    );
+}
+
+/// §11: "the node's own packets never wait behind it" — but their replies do.
+#[test]
+fn wrong_cut_the_node_gets_no_reply_after_another_spoke_under_its_address() {
+    play(
+        Open,
+        [
+            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, SYN), 0, pass(Node)),
+            sends(Frame::new(V4, Web, Host).tcp(80, 40000, SYN_ACK), pass(Established)),
+            gets(Frame::new(V4, Host, Web).tcp(40000, 80, SYN), pass(NotIsolated)),
+            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, ACK), 0, pass(Node)),
+            Commit(Closed),
+            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, ACK), 0, pass(Node)),
+            sends(Frame::new(V4, Web, Host).tcp(80, 40000, ACK), pass(Established)),
+        ],
+    );
+}
+
+/// Both ends ping with identifier 8: one key for two connections.
+#[test]
+fn wrong_cut_identifier_eight_is_one_connection_of_two() {
+    for id in [7, 8] {
+        eprintln!("identifier {id}");
+        play(
+            Open,
+            [
+                gets(from_client(V4).ping(id), pass(NotIsolated)),
+                sends(to_client(V4).ping(id), pass(NotIsolated)),
+                Commit(ServedOnly),
+                sends(to_client(V4).pong(id), pass(Rule)),
+            ],
+        );
+    }
+}
+
+/// One segment with RST, whatever its sequence number (the receiver ignores it), makes a live connection one that is
+/// forgotten after two minutes.
+#[test]
+fn wrong_cut_a_stray_rst_shortens_the_life_of_a_connection_that_goes_on() {
+    let flows = play(
+        ServedOnly,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, SYN_ACK), pass(Established)),
+            gets(from_client(V4).tcp(4000, 80, RST), pass(Established)),
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Established)),
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.flows.values().all(|flow| !flow.state.is_closing()));
+}
