@@ -35,21 +35,29 @@ pub struct Verdict {
     pub allow: bool,
     /// Why.
     pub reason: Reason,
+    /// Zero: kernel functions answer in one register, of which no byte may be undefined.
+    reserved: u16,
     /// The rule that decided, or [`RULE_NONE`].
     pub rule: u32,
 }
 
 impl Verdict {
+    /// A verdict, and the rule that decided, or [`RULE_NONE`].
+    #[inline(always)]
+    pub const fn new(allow: bool, reason: Reason, rule: u32) -> Self {
+        Self { allow, reason, reserved: 0, rule }
+    }
+
     /// Allowed, by no rule.
     #[inline(always)]
     pub const fn allow(reason: Reason) -> Self {
-        Self { allow: true, reason, rule: RULE_NONE }
+        Self::new(true, reason, RULE_NONE)
     }
 
     /// Denied, by no rule.
     #[inline(always)]
     pub const fn deny(reason: Reason) -> Self {
-        Self { allow: false, reason, rule: RULE_NONE }
+        Self::new(false, reason, RULE_NONE)
     }
 }
 

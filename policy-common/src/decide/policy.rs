@@ -31,7 +31,7 @@ impl<T: AllTables> Hook<'_, T> {
         }
         let row = self.row(policy, identity.0 as u32);
         match row.answer {
-            Answer::Allow => Verdict { allow: true, reason: Reason::Rule, rule: row.rule },
+            Answer::Allow => Verdict::new(true, Reason::Rule, row.rule),
             Answer::Deny => denied(row.rule),
             Answer::Ports => self.judge_port(row.ports, key.protocol, asked_port::<F>(key, judged_as)),
         }
@@ -72,9 +72,7 @@ impl<T: AllTables> Hook<'_, T> {
         let prefix_len = PORT_KEY_FIXED_BITS + 16;
         let key = PortKey { prefix_len, place: PortPlace { table, protocol, port: port.to_be_bytes(), reserved: 0 } };
         match self.tables.port(&key) {
-            Some(entry) if entry.answer == Answer::Allow => {
-                Verdict { allow: true, reason: Reason::Rule, rule: entry.rule }
-            }
+            Some(entry) if entry.answer == Answer::Allow => Verdict::new(true, Reason::Rule, entry.rule),
             Some(entry) => denied(entry.rule),
             None => Verdict::deny(Reason::NoRule),
         }
@@ -203,5 +201,5 @@ fn asked_port<F: Network>(key: &FlowKeyOf<F>, judged_as: Direction) -> u16 {
 #[inline(always)]
 fn denied(rule: u32) -> Verdict {
     let reason = if rule == crate::table::RULE_NONE { Reason::NoRule } else { Reason::DenyRule };
-    Verdict { allow: false, reason, rule }
+    Verdict::new(false, reason, rule)
 }

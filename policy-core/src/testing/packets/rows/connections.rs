@@ -90,7 +90,8 @@ pub(super) fn openers(table: &mut Table, ip: Ip) {
         [
             gets(from_client(ip).tcp(4000, 80, SYN), pass(Rule)),
             sends(to_client(ip).tcp(80, 4000, SYN), pass(NotIsolated)),
-            gets(from_client(ip).tcp(4000, 80, SYN_ACK), pass(Established)),
+            gets(from_client(ip).tcp(4000, 80, SYN_ACK), pass(NotIsolated)),
+            gets(from_client(ip).tcp(4000, 80, ACK), pass(Established)),
         ],
     );
     table.row(

@@ -1,12 +1,12 @@
-//! Hostile rows: each claim is a sentence of docs/semantics.md that the decision breaks. A test that fails is a finding.
+//! Who opened a connection, and what stays cut (docs/semantics.md §8, §11).
 
 use policy_common::decide::{Context, from_pod, to_pod};
-use policy_common::reason::Reason::{self, Established, NoRule, Node, NotIsolated, Related, Rule};
+use policy_common::reason::Reason::{self, Established, NoRule, Node, NotIsolated, Rule};
 use policy_core::modelled::{Flows, Modelled};
-use policy_core::testing::packets::Policies::{self, Calls, CallsOnly, Closed, Open, Served, ServedOnly};
+use policy_core::testing::packets::Policies::{self, CallsOnly, Closed, Open, Served, ServedOnly};
 use policy_core::testing::packets::Step::{self, Commit, Forget, OtherCommit, Packet};
-use policy_core::testing::packets::Who::{Client, Host, Web, World};
-use policy_core::testing::packets::flags::{ACK, FIN, RST, SYN, SYN_ACK};
+use policy_core::testing::packets::Who::{Client, Host, Web};
+use policy_core::testing::packets::flags::{ACK, SYN, SYN_ACK};
 use policy_core::testing::packets::{Frame, Hook, Ip, Sight, Stage, UPLINK, WEB, chunk};
 
 type Word = (bool, Reason);
@@ -64,12 +64,10 @@ fn play(policies: Policies, steps: impl IntoIterator<Item = Step>) -> Flows {
 
 const V4: Ip = Ip::V4;
 
-// ---- what was cut ------------------------------------------------------------------------------------------------------
-
 /// §11: "what was cut never comes back as somebody's reply, though a rule without ports would let its other end open one".
 /// As the row of that name, with two commits in a row in which only the pod sends.
 #[test]
-fn wrong_allow_a_cut_connection_comes_back_after_two_commits() {
+fn a_cut_connection_does_not_come_back_after_two_commits() {
     play(
         Open,
         [
@@ -90,13 +88,12 @@ fn wrong_allow_a_cut_connection_comes_back_after_two_commits() {
 
 /// The same, after an eviction between the two commits.
 #[test]
-fn wrong_allow_a_cut_connection_comes_back_after_a_commit_and_an_eviction() {
-    for (name, hit, reply) in [
-        ("tcp", from_client(V4).tcp(4000, 81, ACK), to_client(V4).tcp(81, 4000, ACK)),
-        ("udp", from_client(V4).udp(4000, 81), to_client(V4).udp(81, 4000)),
-        ("sctp", from_client(V4).sctp_chunk(4000, 81, chunk::DATA), to_client(V4).sctp_chunk(81, 4000, chunk::DATA)),
+fn a_cut_connection_does_not_come_back_after_a_commit_and_an_eviction() {
+    for (hit, reply) in [
+        (from_client(V4).tcp(4000, 81, ACK), to_client(V4).tcp(81, 4000, ACK)),
+        (from_client(V4).udp(4000, 81), to_client(V4).udp(81, 4000)),
+        (from_client(V4).sctp_chunk(4000, 81, chunk::DATA), to_client(V4).sctp_chunk(81, 4000, chunk::DATA)),
     ] {
-        eprintln!("{name}");
         play(
             Open,
             [
@@ -120,7 +117,7 @@ fn wrong_allow_a_cut_connection_comes_back_after_a_commit_and_an_eviction() {
 
 /// §11: "nothing but what opens a connection, or a policy that allows it again": a policy allows it again.
 #[test]
-fn wrong_cut_a_cut_and_forgotten_connection_that_is_allowed_again_stays_cut() {
+fn a_cut_and_forgotten_connection_goes_on_when_it_is_allowed_again() {
     play(
         Open,
         [
@@ -136,7 +133,7 @@ fn wrong_cut_a_cut_and_forgotten_connection_that_is_allowed_again_stays_cut() {
 }
 
 #[test]
-fn wrong_cut_a_cut_and_forgotten_udp_exchange_that_is_allowed_again_stays_cut() {
+fn a_cut_and_forgotten_udp_exchange_goes_on_when_it_is_allowed_again() {
     play(
         Open,
         [
@@ -153,7 +150,7 @@ fn wrong_cut_a_cut_and_forgotten_udp_exchange_that_is_allowed_again_stays_cut() 
 
 /// §11: "nothing but what opens a connection": a SYN opens it, but the note of the cut stays for days.
 #[test]
-fn wrong_cut_a_connection_opened_on_the_ports_of_a_cut_one_is_lost_with_its_flow() {
+fn a_connection_opened_on_the_ports_of_a_cut_one_outlives_its_flow() {
     let flows = play(
         Open,
         [
@@ -175,7 +172,7 @@ fn wrong_cut_a_connection_opened_on_the_ports_of_a_cut_one_is_lost_with_its_flow
 /// ARCHITECTURE.md: "noted in tables of its own (`cuts_…`), into which nothing else comes"; table.rs: "so a flood does not
 /// reach them". No policy changes here.
 #[test]
-fn cuts_hold_what_no_change_of_policy_cut() {
+fn what_was_only_denied_is_not_noted_as_cut() {
     let flows = play(
         Served,
         (0..100).flat_map(|port| {
@@ -190,7 +187,7 @@ fn cuts_hold_what_no_change_of_policy_cut() {
 
 /// §11: "If a *rule* allows that, the sender counts as the opener from then on." No change of policy cut anything.
 #[test]
-fn wrong_cut_a_connection_that_nobody_cut_counts_as_cut() {
+fn what_was_only_denied_can_be_allowed_later() {
     play(
         Served,
         [
@@ -205,7 +202,7 @@ fn wrong_cut_a_connection_that_nobody_cut_counts_as_cut() {
 
 /// §11: "what was cut never comes back as somebody's reply": by a packet of the node in the middle of the exchange.
 #[test]
-fn wrong_allow_a_cut_udp_exchange_with_the_node_comes_back() {
+fn a_cut_udp_exchange_with_the_node_does_not_come_back() {
     let out = || Frame::new(V4, Web, Host).udp(5000, 53);
     play(
         Open,
@@ -220,12 +217,10 @@ fn wrong_allow_a_cut_udp_exchange_with_the_node_comes_back() {
     );
 }
 
-// ---- who opened --------------------------------------------------------------------------------------------------------
-
 /// §8: "judged again, as the connection's initiator would be". A remote server sends one SYN (nobody answers it with
 /// SYN ACK): the pod's connection counts as the server's, and the pod's data outlives the closing of its egress.
 #[test]
-fn wrong_allow_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
+fn an_unanswered_syn_of_the_peer_does_not_make_a_live_connection_outlive_its_policy() {
     play(
         Open,
         [
@@ -244,7 +239,7 @@ fn wrong_allow_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
 /// The other way round: one SYN, which anybody can send under the server's address, and the next change of the policy
 /// of the *other* direction cuts a connection that is allowed.
 #[test]
-fn wrong_cut_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
+fn an_unanswered_syn_of_the_peer_does_not_cut_a_live_connection() {
     play(
         Open,
         [
@@ -261,7 +256,7 @@ fn wrong_cut_an_unanswered_syn_of_the_peer_takes_over_a_live_connection() {
 
 /// §11: "A SYN with ACK and an INIT ACK accept: their sender never counts as the opener."
 #[test]
-fn wrong_allow_whoever_accepts_counts_as_the_opener_after_a_commit() {
+fn whoever_accepted_does_not_count_as_the_opener_after_a_commit() {
     play(
         CallsOnly,
         [
@@ -271,72 +266,4 @@ fn wrong_allow_whoever_accepts_counts_as_the_opener_after_a_commit() {
             gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
         ],
     );
-}
-
-/// §6: connections that the node opens, and replies of an allowed connection, always pass; DATAPATH §8: "eviction of a
-/// live flow must cost a new judgement, never a wrong verdict".
-#[test]
-fn wrong_cut_a_forgotten_connection_of_the_nodes_gets_no_reply_any_more() {
-    play(
-        Closed,
-        [
-            arrives(Frame::new(V4, Host, Web).tcp(40000, 9443, SYN), 0, pass(Node)),
-            sends(Frame::new(V4, Web, Host).tcp(9443, 40000, SYN_ACK), pass(Established)),
-            Forget,
-            arrives(Frame::new(V4, Host, Web).tcp(40000, 9443, ACK), 0, pass(Node)),
-            sends(Frame::new(V4, Web, Host).tcp(9443, 40000, ACK), pass(Established)),
-        ],
-    );
-}
-
-/// §11: "the node's own packets never wait behind it" — but their replies do.
-#[test]
-fn wrong_cut_the_node_gets_no_reply_after_another_spoke_under_its_address() {
-    play(
-        Open,
-        [
-            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, SYN), 0, pass(Node)),
-            sends(Frame::new(V4, Web, Host).tcp(80, 40000, SYN_ACK), pass(Established)),
-            gets(Frame::new(V4, Host, Web).tcp(40000, 80, SYN), pass(NotIsolated)),
-            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, ACK), 0, pass(Node)),
-            Commit(Closed),
-            arrives(Frame::new(V4, Host, Web).tcp(40000, 80, ACK), 0, pass(Node)),
-            sends(Frame::new(V4, Web, Host).tcp(80, 40000, ACK), pass(Established)),
-        ],
-    );
-}
-
-/// Both ends ping with identifier 8: one key for two connections.
-#[test]
-fn wrong_cut_identifier_eight_is_one_connection_of_two() {
-    for id in [7, 8] {
-        eprintln!("identifier {id}");
-        play(
-            Open,
-            [
-                gets(from_client(V4).ping(id), pass(NotIsolated)),
-                sends(to_client(V4).ping(id), pass(NotIsolated)),
-                Commit(ServedOnly),
-                sends(to_client(V4).pong(id), pass(Rule)),
-            ],
-        );
-    }
-}
-
-/// One segment with RST, whatever its sequence number (the receiver ignores it), makes a live connection one that is
-/// forgotten after two minutes.
-#[test]
-fn wrong_cut_a_stray_rst_shortens_the_life_of_a_connection_that_goes_on() {
-    let flows = play(
-        ServedOnly,
-        [
-            gets(from_client(V4).tcp(4000, 80, SYN), pass(Rule)),
-            sends(to_client(V4).tcp(80, 4000, SYN_ACK), pass(Established)),
-            gets(from_client(V4).tcp(4000, 80, RST), pass(Established)),
-            gets(from_client(V4).tcp(4000, 80, ACK), pass(Established)),
-            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
-            gets(from_client(V4).tcp(4000, 80, ACK), pass(Established)),
-        ],
-    );
-    assert!(flows.v4.flows.values().all(|flow| !flow.state.is_closing()));
 }
