@@ -51,7 +51,7 @@ impl AgentOptions {
             arguments: Vec::new(),
             environment: Vec::new(),
             bpffs: None,
-            ready_within: Duration::from_secs(10),
+            ready_within: Duration::from_secs(30),
         }
     }
 

@@ -16,7 +16,7 @@ use policy_lab::{
 /// How long a change may take to be seen in traffic.
 pub const SOON: Duration = Duration::from_secs(1);
 /// How long the agents may take to begin.
-pub const START: Duration = Duration::from_secs(10);
+pub const START: Duration = Duration::from_secs(30);
 
 /// A web pod, with TCP/80 (`http`) and UDP/53.
 pub fn web(name: &str) -> PodSpec {
