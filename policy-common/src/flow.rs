@@ -114,6 +114,18 @@ impl FlowState {
         Self { flags: self.flags | by.accepted_flag(), ..self }
     }
 
+    /// With a note that the end which did not open it asked to open one.
+    #[inline(always)]
+    pub fn asked(self) -> Self {
+        Self { flags: self.flags | flow_flag::ASKED, ..self }
+    }
+
+    /// Whether the end that did not open it asked to open one.
+    #[inline(always)]
+    pub fn is_asked(&self) -> bool {
+        self.flags & flow_flag::ASKED != 0
+    }
+
     /// Whether an end was seen to accept.
     #[inline(always)]
     pub fn has_accepted(&self, end: Opener) -> bool {

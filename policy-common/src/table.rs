@@ -324,6 +324,8 @@ pub mod flow_flag {
     pub const ACCEPTED_BY_OWN: u16 = 128;
     /// The other end was.
     pub const ACCEPTED_BY_PEER: u16 = 256;
+    /// The end that did not open it has asked to open one on its ports.
+    pub const ASKED: u16 = 512;
 }
 
 /// Packets and bytes, per CPU.

@@ -267,3 +267,18 @@ fn whoever_accepted_does_not_count_as_the_opener_after_a_commit() {
         ],
     );
 }
+
+#[test]
+fn who_accepts_what_nobody_asked_for_gives_nothing_away() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(NotIsolated)),
+            sends(to_client(V4).tcp(80, 4000, SYN_ACK), pass(Established)),
+            gets(from_client(V4).tcp(4000, 80, SYN_ACK), pass(Established)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), drop(NoRule)),
+            sends(to_client(V4).tcp(80, 4000, ACK), drop(NoRule)),
+        ],
+    );
+}

@@ -136,7 +136,7 @@ impl<T: AllTables> Hook<'_, T> {
             return self.reopened::<F>(key, &flow.state);
         }
         // Whoever accepts what the other end opened on the ports of a connection of its own: from now on it is the other's.
-        if phase == Phase::Accepts && opener == sender {
+        if phase == Phase::Accepts && opener == sender && flow.state.is_asked() {
             return self.taken_over::<F>(key, &flow.state);
         }
         let judged_as = opener.judged_as(self.direction);
@@ -183,9 +183,12 @@ impl<T: AllTables> Hook<'_, T> {
         T: FamilyTables<F>,
     {
         // What never was allowed in this direction is not cut, but denied.
-        if !flow.state.is_cut() && flow.state.has_allowed(judged_as) {
+        let is_new = !flow.state.is_cut() && flow.state.has_allowed(judged_as);
+        // As long as somebody goes on trying it is not forgotten.
+        if is_new || flow.state.is_cut() && flow.seen_s != self.tables.now_s() {
             let (tag, opener) = (flow.state.tag, flow.state.opener().flag());
             FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), tag, opener });
+            FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), UNCHECKED);
             FamilyTables::<F>::store_flow_state(self.tables, key, flow.state.cut());
         }
     }
@@ -262,7 +265,9 @@ impl<T: AllTables> Hook<'_, T> {
         // A connection that goes on stays whose it is, until the other end accepts the new one. The node lies to nobody.
         let sender = Opener::sender(self.direction);
         let goes_on = state.opener() == Opener::other(self.direction) && !state.is_closing() && !state.is_cut();
-        if verdict.allow && (is_node || !goes_on) {
+        if verdict.allow && goes_on && !is_node {
+            FamilyTables::<F>::store_flow_state(self.tables, key, state.asked());
+        } else if verdict.allow {
             if state.is_cut() {
                 FamilyTables::<F>::forget_cut(self.tables, key);
             }
