@@ -147,10 +147,16 @@ impl FlowState {
         Self { commit: commit as u32, tag: self.tag, flags }
     }
 
-    /// With a note that the connection ends.
+    /// With what a packet says of the connection's end.
     #[inline(always)]
-    pub fn closing(self) -> Self {
-        Self { flags: self.flags | flow_flag::CLOSING, ..self }
+    pub fn after(self, phase: Phase) -> Self {
+        let flags = match phase {
+            Phase::Finishes => self.flags & !flow_flag::RESET | flow_flag::CLOSING,
+            Phase::Resets if !self.is_closing() => self.flags | flow_flag::CLOSING | flow_flag::RESET,
+            Phase::Continues if self.is_reset() => self.flags & !(flow_flag::CLOSING | flow_flag::RESET),
+            _ => self.flags,
+        };
+        Self { flags, ..self }
     }
 
     /// With a note that a policy cut the connection.
@@ -165,18 +171,16 @@ impl FlowState {
         self.flags & flow_flag::CUT != 0
     }
 
+    /// Whether only an RST said that it ends.
+    #[inline(always)]
+    pub fn is_reset(&self) -> bool {
+        self.flags & flow_flag::RESET != 0
+    }
+
     /// Whether it was seen to end.
     #[inline(always)]
     pub fn is_closing(&self) -> bool {
         self.flags & flow_flag::CLOSING != 0
-    }
-}
-
-impl Phase {
-    /// Whether the packet says that its connection ends.
-    #[inline(always)]
-    pub fn ends(self) -> bool {
-        matches!(self, Self::Finishes | Self::Resets)
     }
 }
 

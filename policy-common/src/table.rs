@@ -7,7 +7,7 @@
 use core::mem::offset_of;
 
 /// Moves whenever the layout of a table does.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The identity of an address that no facet matches: nobody, the world.
 pub const IDENTITY_WORLD: u32 = 0;
@@ -43,6 +43,11 @@ pub struct Control {
     /// How many seconds the agent has run, over all its runs: the clock by which flows grow old. It stands still while
     /// nobody sweeps.
     pub tick_s: u32,
+    /// Goes on by one before the agent writes to tables, and by one after it: odd meanwhile, and after an agent that died
+    /// meanwhile.
+    pub writes: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Which slot a commit reads.
@@ -285,8 +290,27 @@ pub struct Flow {
     pub state: FlowState,
     /// When a packet was last seen, in seconds of [`Control::tick_s`].
     pub seen_s: u32,
-    /// The interface from which the other end's packets reached this node when their source was last checked.
-    pub arrival_ifindex: u32,
+    /// [`Arrival`] of the packet of the other end whose source was last looked at, or [`Arrival::UNCHECKED`].
+    pub arrival: Arrival,
+}
+
+/// By which interface a packet reached this node, and under which commit its source was looked at, in one number: what was
+/// found under one commit says nothing under the next, whoever writes it down how late.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival(u32);
+
+impl Arrival {
+    /// No packet of the other end has been looked at.
+    pub const UNCHECKED: Self = Self(0);
+
+    /// By this interface, under this commit.
+    ///
+    /// Interfaces have small numbers, and two commits that meet are near each other: multiplied, they differ in high bits.
+    #[inline(always)]
+    pub const fn new(ifindex: u32, commit: u64) -> Self {
+        Self((ifindex ^ (commit as u32).wrapping_mul(0x9e37_79b1)) | 1 << 31)
+    }
 }
 
 /// An element of `cuts_v4`, `cuts_v6`, by the key of a flow: a connection that was known and that a policy then forbade.
@@ -326,6 +350,8 @@ pub mod flow_flag {
     pub const ACCEPTED_BY_PEER: u16 = 256;
     /// The end that did not open it has asked to open one on its ports.
     pub const ASKED: u16 = 512;
+    /// Only an RST says that it ends, which anybody may have made up: whatever follows shows that it goes on.
+    pub const RESET: u16 = 1024;
 }
 
 /// Packets and bytes, per CPU.
@@ -374,7 +400,7 @@ pub const fn address_tag(words: &[u32]) -> u32 {
 }
 
 const _: () = {
-    assert!(size_of::<Control>() == 16);
+    assert!(size_of::<Control>() == 24);
     assert!(size_of::<Tagged>() == 8 && align_of::<Tagged>() == 8);
     assert!(size_of::<Endpoint>() == 72);
     assert!(offset_of!(Endpoint, v6) % 8 == 0 && offset_of!(Endpoint, v4) % 4 == 0);

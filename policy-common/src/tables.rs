@@ -5,18 +5,34 @@
 //! write meanwhile reads each [`Tagged`] and [`FlowState`] with one 8-byte load; the decision compares the tags.
 
 use crate::{
+    decide::{Case, Question, Verdict},
     family::{Family, FlowKeyOf, V4, V6},
+    parse::Network,
     reason::Reason,
-    table::{Cut, Endpoint, EndpointPolicy, Flow, FlowState, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged},
+    table::{
+        Arrival, Cut, Endpoint, EndpointPolicy, Flow, FlowState, Local, PortEntry, PortKey, RuleEntry, RuleKey, Tagged,
+    },
 };
 
 /// Which way a packet goes: the hook that sees it.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// It leaves the endpoint.
     FromPod,
     /// It reaches the endpoint.
     ToPod,
+}
+
+impl Direction {
+    /// The other way.
+    #[inline(always)]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::FromPod => Self::ToPod,
+            Self::ToPod => Self::FromPod,
+        }
+    }
 }
 
 /// An element of `endpoints` but for its policies, read field by field: on the host simply an [`Endpoint`].
@@ -77,8 +93,24 @@ pub trait Tables {
     fn port(&self, key: &PortKey) -> Option<PortEntry>;
     /// [`crate::table::Control::tick_s`].
     fn now_s(&self) -> u32;
+    /// [`crate::table::Control::writes`].
+    fn writes(&self) -> u32;
     /// Counts a packet of `bytes` in an element of `counters`.
     fn count(&self, element: u32, direction: Direction, reason: Reason, bytes: u32);
+}
+
+/// Looks for an element, and once more where it may have been missed, or another's been found, because the agent was
+/// writing meanwhile: whoever walks a chain of a hash while an element of it is replaced may leave the chain with it
+/// (`lookup_nulls_elem_raw` in kernel/bpf/hashtab.c). It does not happen again and again.
+#[inline(always)]
+pub fn find<T: Tables, V>(tables: &T, look: impl Fn() -> Option<V>, is_it: impl Fn(&V) -> bool) -> Option<V> {
+    let writes = tables.writes();
+    let found = look();
+    let is_sure = match &found {
+        Some(found) => is_it(found),
+        None => writes & 1 == 0 && tables.writes() == writes,
+    };
+    if is_sure { found } else { look() }
 }
 
 /// The tables of an address family.
@@ -95,10 +127,10 @@ pub trait FamilyTables<F: Family> {
     fn insert_flow(&self, key: &FlowKeyOf<F>, flow: &Flow);
     /// Makes an element of `flows_…`, in place of one that may be there.
     fn replace_flow(&self, key: &FlowKeyOf<F>, flow: &Flow);
-    /// Writes the state of an element of `flows_…`, if it is still there.
-    fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState);
-    /// Writes [`Flow::seen_s`] and [`Flow::arrival_ifindex`] of an element of `flows_…`, if it is still there.
-    fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32);
+    /// Writes the state of an element of `flows_…`, if it still is the known one: another CPU's judgement stays.
+    fn store_flow_state(&self, key: &FlowKeyOf<F>, known: FlowState, state: FlowState);
+    /// Writes [`Flow::seen_s`] and [`Flow::arrival`] of an element of `flows_…`, if it is still there.
+    fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival: Arrival);
     /// The element of `cuts_…`.
     fn cut(&self, key: &FlowKeyOf<F>) -> Option<Cut>;
     /// Makes an element of `cuts_…`.
@@ -107,7 +139,16 @@ pub trait FamilyTables<F: Family> {
     fn forget_cut(&self, key: &FlowKeyOf<F>);
 }
 
-/// All tables.
-pub trait AllTables: Tables + FamilyTables<V4> + FamilyTables<V6> {}
+/// The steps of the decision to which many paths lead. The kernel's verifier follows every path of a program, but looks only
+/// once at a function that is known by its name alone: there each of these is one.
+pub trait Steps<F: Network>: FamilyTables<F> {
+    /// [`Case::judge`].
+    fn unsettled(&self, case: Case<'_, F::Addr>) -> Verdict;
+    /// [`Question::answer`].
+    fn answer(&self, key: &FlowKeyOf<F>, question: Question) -> Verdict;
+}
 
-impl<T: Tables + FamilyTables<V4> + FamilyTables<V6>> AllTables for T {}
+/// All tables.
+pub trait AllTables: Tables + Steps<V4> + Steps<V6> {}
+
+impl<T: Tables + Steps<V4> + Steps<V6>> AllTables for T {}

@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use hashbrown::HashMap;
+use policy_common::decide::{Case, Question, Verdict};
 use policy_common::family::{Family, FlowKeyOf, V4, V6};
+use policy_common::parse::Network;
 use policy_common::reason::Reason;
 use policy_common::table::{
-    Cut, Endpoint, Flow, FlowKey, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace, RuleEntry,
-    RuleKey, Tagged,
+    Arrival, Cut, Endpoint, Flow, FlowKey, FlowState, Local, PORT_KEY_FIXED_BITS, PortEntry, PortKey, PortPlace,
+    RuleEntry, RuleKey, Tagged,
 };
-use policy_common::tables::{Direction, FamilyTables, Tables};
+use policy_common::tables::{Direction, FamilyTables, Steps, Tables};
 
 use crate::plan::TableState;
 
@@ -106,6 +108,10 @@ impl Tables for Modelled<'_> {
         self.now_s
     }
 
+    fn writes(&self) -> u32 {
+        0
+    }
+
     fn count(&self, _element: u32, _direction: Direction, _reason: Reason, _bytes: u32) {}
 }
 
@@ -141,6 +147,16 @@ impl Modelled<'_> {
     }
 }
 
+impl<F: ModelledFamily + Network> Steps<F> for Modelled<'_> {
+    fn unsettled(&self, case: Case<'_, F::Addr>) -> Verdict {
+        case.judge::<F, _>(self)
+    }
+
+    fn answer(&self, key: &FlowKeyOf<F>, question: Question) -> Verdict {
+        question.answer::<F, _>(key, self)
+    }
+}
+
 impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
     fn local(&self, address: &F::Addr) -> Option<Local> {
         self.state.local.get(&F::address(address)).copied()
@@ -169,18 +185,18 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
         self.with::<F, _>(|known| known.flows.insert(*key, *flow));
     }
 
-    fn store_flow_state(&self, key: &FlowKeyOf<F>, state: FlowState) {
-        self.with::<F, _>(|known| {
-            if let Some(flow) = known.flows.get_mut(key) {
+    fn store_flow_state(&self, key: &FlowKeyOf<F>, known: FlowState, state: FlowState) {
+        self.with::<F, _>(|connections| {
+            if let Some(flow) = connections.flows.get_mut(key).filter(|flow| flow.state == known) {
                 flow.state = state;
             }
         });
     }
 
-    fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival_ifindex: u32) {
+    fn store_flow_seen(&self, key: &FlowKeyOf<F>, seen_s: u32, arrival: Arrival) {
         self.with::<F, _>(|known| {
             if let Some(flow) = known.flows.get_mut(key) {
-                (flow.seen_s, flow.arrival_ifindex) = (seen_s, arrival_ifindex);
+                (flow.seen_s, flow.arrival) = (seen_s, arrival);
             }
         });
     }

@@ -114,10 +114,14 @@ impl Node {
             return;
         }
         self.own_moved = true;
-        let subjects = self.compiler.subjects();
-        self.endpoints.retain(|key, endpoint| {
+        let Self { compiler, endpoints, inherited, .. } = self;
+        endpoints.retain(|key, endpoint| {
             let same = |pod: PodEntry<'_>| pod.uid() == endpoint.uid && pod.addresses() == endpoint.addresses;
-            subjects.contains_key(key) && self.compiler.pod(key).is_some_and(same)
+            let stays = compiler.subjects().contains_key(key) && compiler.pod(key).is_some_and(same);
+            if !stays {
+                inherited.remove(&endpoint.attachment.ifindex);
+            }
+            stays
         });
     }
 
@@ -142,14 +146,9 @@ impl Node {
             return news;
         }
         let (uid, held) = (pod.uid(), pod.addresses());
-        let id = match self.inherited_number(attachment.ifindex, pod) {
-            Some(number) => {
-                self.inherited.remove(&attachment.ifindex);
-                number
-            }
-            None => self.take_endpoint_number(),
-        };
-        let endpoint = AttachedEndpoint { id: EndpointId(id), uid, addresses: held, attachment, counters: 0 };
+        self.detach(key);
+        let id = EndpointId(self.number_behind(attachment.ifindex, key));
+        let endpoint = AttachedEndpoint { id, uid, addresses: held, attachment, counters: 0 };
         self.endpoints.insert(key.clone(), endpoint);
         self.own_moved = true;
         true
@@ -157,9 +156,10 @@ impl Node {
 
     /// The interface of a pod is gone.
     pub fn detach(&mut self, key: &PodKey) -> bool {
-        let was_known = self.endpoints.remove(key).is_some();
-        self.own_moved |= was_known;
-        was_known
+        let Some(known) = self.endpoints.remove(key) else { return false };
+        self.inherited.remove(&known.attachment.ifindex);
+        self.own_moved = true;
+        true
     }
 
     /// Tells the addresses of the node itself.
@@ -187,6 +187,10 @@ impl Node {
         let mut plan = goal.plan(&self.tables, places, &self.limits);
         match &mut plan {
             Ok(plan) => {
+                // What is written at one blow has changed verdicts before the flip that tells live connections.
+                if self.unsettled && plan.commit().is_none() {
+                    plan.steps.insert(0, Step::Flip(self.tables.commit + 2));
+                }
                 // Whoever was cut off may just have deleted what this plan adds, or the first after it that adds anything.
                 if self.owes_grace && !plan.is_empty() {
                     plan.steps.insert(0, Step::Grace);
@@ -241,19 +245,34 @@ impl Node {
         Ok(plan)
     }
 
-    /// The number that an earlier process gave to a pod behind an interface. It stays as long as the tables hold it: after
-    /// that another's flows may have it.
-    fn inherited_number(&self, ifindex: u32, pod: PodEntry<'_>) -> Option<u32> {
-        let inherited = self.inherited.get(&ifindex)?;
-        let known = self.tables.endpoints.get(&ifindex).filter(|known| known.endpoint == inherited.endpoint)?;
-        let (v4, v6) = addresses(pod);
-        (has_addresses(known, v4, v6) && !self.is_overruled(pod)).then_some(known.endpoint.id)
+    /// The number of a pod that is found behind an interface: what an earlier process gave to a pod of its addresses there,
+    /// or the next one. If several are found there, it is for the one that owns them, which may be found later.
+    fn number_behind(&mut self, ifindex: u32, key: &PodKey) -> u32 {
+        let next = self.next_endpoint;
+        let Some(number) = self.inherited_number(ifindex, key) else {
+            self.next_endpoint += 1;
+            return next;
+        };
+        let Self { compiler, endpoints, .. } = self;
+        let holder = endpoints.values_mut().find(|other| other.attachment.ifindex == ifindex && other.id.0 == number);
+        self.next_endpoint += u32::from(holder.is_some());
+        if compiler.pod(key).is_some_and(|pod| is_overruled(compiler, pod)) {
+            return if holder.is_some() { next } else { number };
+        }
+        if let Some(holder) = holder {
+            holder.id = EndpointId(next);
+        }
+        self.inherited.remove(&ifindex);
+        number
     }
 
-    fn take_endpoint_number(&mut self) -> u32 {
-        let number = self.next_endpoint;
-        self.next_endpoint += 1;
-        number
+    /// The number that an earlier process gave to a pod of these addresses behind an interface. It stays as long as the
+    /// tables hold it: after that another's flows may have it.
+    fn inherited_number(&self, ifindex: u32, key: &PodKey) -> Option<u32> {
+        let inherited = self.inherited.get(&ifindex)?;
+        let known = self.tables.endpoints.get(&ifindex).filter(|known| known.endpoint == inherited.endpoint)?;
+        let (v4, v6) = addresses(self.compiler.pod(key)?);
+        has_addresses(known, v4, v6).then_some(known.endpoint.id)
     }
 
     /// Gives each interface its element of `counters`: the one that it has in the tables, else the lowest that is nobody's
@@ -268,14 +287,6 @@ impl Node {
             let ifindex = endpoint.attachment.ifindex;
             endpoint.counters = *given.entry(ifindex).or_insert_with(|| free.next().unwrap_or_default());
         }
-    }
-
-    /// Whether another pod of this node has the same addresses and owns one of them: if both are found behind one
-    /// interface, it is the other's.
-    fn is_overruled(&self, pod: PodEntry<'_>) -> bool {
-        let owners = pod.addresses().into_iter().filter_map(|address| self.compiler.index().owner(address));
-        let mut others = owners.filter(|owner| owner.number() != pod.number());
-        others.any(|owner| self.compiler.subjects().contains_key(&owner.key()) && addresses(owner) == addresses(pod))
     }
 
     /// The pods behind each interface, with their endpoints.
@@ -387,6 +398,14 @@ impl Node {
     pub fn pending(&self) -> &Dirty {
         self.compiler.dirty()
     }
+}
+
+/// Whether another pod of this node has the same addresses and owns one of them: if both are found behind one interface,
+/// it is the other's.
+fn is_overruled(compiler: &Compiler, pod: PodEntry<'_>) -> bool {
+    let owners = pod.addresses().into_iter().filter_map(|address| compiler.index().owner(address));
+    let mut others = owners.filter(|owner| owner.number() != pod.number());
+    others.any(|owner| compiler.subjects().contains_key(&owner.key()) && addresses(owner) == addresses(pod))
 }
 
 fn addresses(pod: PodEntry<'_>) -> (Option<[u8; 4]>, Option<[u8; 16]>) {

@@ -7,7 +7,7 @@ use policy_core::judge::Origin;
 use policy_core::model::{Direction, PodKey};
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, Step, Table, TableState, Write};
-use policy_core::testing::{PodBuilder, abc, connection, namespace, pod};
+use policy_core::testing::{PodBuilder, abc, connection, namespace, pod, pods, policy, rule};
 
 fn key(pod: &PodBuilder) -> PodKey {
     pod.clone().build().key
@@ -143,9 +143,47 @@ fn a_plan_that_was_cut_off_before_its_last_grace_period_is_made_up_for_by_the_ne
     assert!(others.contains(&Step::Write(Write::Endpoint(7, None))), "{plan:?}");
     others.iter().for_each(|step| node.stepped(step));
     node.abandon();
-    assert!(node.settle().expect("there are no limits").is_empty(), "nothing is left to be done");
+    let commit = node.tables().commit;
+    let plan = node.settle().expect("there are no limits");
+    assert_eq!(plan.steps, [Step::Grace, Step::Flip(commit + 2)], "nothing else is left to be done");
     node.attach(&one, Attachment { ifindex: 8, bridge: None });
     let plan = node.settle().expect("there are no limits");
-    assert_eq!(plan.steps.first(), Some(&Step::Grace));
-    assert!(!plan.steps[1..].starts_with(&[Step::Grace]));
+    assert!(!plan.steps.starts_with(&[Step::Grace]));
+}
+
+/// An exact address that moves alone is replaced at one blow, and the flip after it tells live connections.
+#[test]
+fn live_connections_are_judged_again_after_a_plan_that_was_cut_off_between_its_write_and_its_flip() {
+    let client = pod("a/shop/client").labels("app=client").ip("10.1.0.9").node("n2");
+    let served = policy("a/shop/in").select("app=web").ingress([rule().peer(pods("app=client"))]);
+    let web = pod("a/shop/web").labels("app=web").ip("10.1.0.1").node("n1");
+    let set = abc().with(namespace("a/shop")).with(web.clone()).with(client.clone());
+    let mut node = Node::new(set.config(), Subjects::OnNode("n1".into()), TableState::default(), Limits::default());
+    node.apply(&set.events());
+    node.apply(&[served.into()]);
+    node.attach(&key(&web), Attachment { ifindex: 7, bridge: None });
+    node.settle().expect("there are no limits");
+    node.apply(&[client.labels("app=stranger").into()]);
+    let plan = node.plan().expect("there are no limits");
+    let flip = plan.steps.iter().position(|step| matches!(step, Step::Flip(_))).expect("it flips");
+    plan.steps[..flip].iter().for_each(|step| node.stepped(step));
+    let commit = node.tables().commit;
+    node.abandon();
+    node.settle().expect("there are no limits");
+    assert!(node.tables().commit > commit, "{plan:?}");
+}
+
+#[test]
+fn a_pod_that_is_overruled_keeps_the_number_of_an_interface_of_its_own_over_a_restart() {
+    let [old, new] = [("a/shop/z-old", 1), ("a/shop/new", 2)].map(|(name, at)| pod(name).ip("10.1.0.1").created_s(at));
+    let pods = [(old.clone(), 7), (new.clone(), 8)];
+    let tables = node(&pods).tables().clone();
+    let set = abc().with(namespace("a/shop")).with(old).with(new);
+    let mut restarted = Node::new(set.config(), Subjects::All, tables.clone(), Limits::default());
+    restarted.apply(&set.events());
+    for (pod, ifindex) in &pods {
+        restarted.attach(&key(pod), Attachment { ifindex: *ifindex, bridge: Some(3) });
+    }
+    restarted.settle().expect("there are no limits");
+    assert_eq!(restarted.tables().endpoints, tables.endpoints);
 }

@@ -6,7 +6,7 @@ use policy_core::modelled::{Flows, Modelled};
 use policy_core::testing::packets::Policies::{self, CallsOnly, Closed, Open, Served, ServedOnly};
 use policy_core::testing::packets::Step::{self, Commit, Forget, OtherCommit, Packet};
 use policy_core::testing::packets::Who::{Client, Host, Web};
-use policy_core::testing::packets::flags::{ACK, SYN, SYN_ACK};
+use policy_core::testing::packets::flags::{ACK, FIN, RST, SYN, SYN_ACK};
 use policy_core::testing::packets::{Frame, Hook, Ip, Sight, Stage, UPLINK, WEB, chunk};
 
 type Word = (bool, Reason);
@@ -167,6 +167,47 @@ fn a_connection_opened_on_the_ports_of_a_cut_one_outlives_its_flow() {
         ],
     );
     assert!(flows.v4.cuts.is_empty());
+}
+
+/// The same, where it is the other end that opens one, and the cut one's flow had been forgotten before.
+#[test]
+fn a_syn_of_the_other_end_ends_what_is_remembered_of_a_cut_connection() {
+    let flows = play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 443, ACK), drop(NoRule)),
+            Forget,
+            sends(to_client(V4).tcp(443, 4000, SYN), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, SYN_ACK), pass(Established)),
+            Forget,
+            sends(to_client(V4).tcp(443, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.cuts.is_empty());
+}
+
+/// Anybody can make up an RST; a connection that goes on after it is remembered as long as any.
+#[test]
+fn a_reset_that_nobody_heeds_does_not_make_a_connection_forgotten_soon() {
+    let (syn, ack) = (from_client(V4).tcp(4000, 80, SYN), from_client(V4).tcp(4000, 80, ACK));
+    let (reset, fin) = (from_client(V4).tcp(4000, 80, RST), from_client(V4).tcp(4000, 80, FIN));
+    let ends_soon = |packets: &[&Vec<u8>]| {
+        let flows = play(Open, packets.iter().map(|packet| gets((*packet).clone(), pass_known(packet == &&syn))));
+        flows.v4.flows.values().any(|flow| flow.state.is_closing())
+    };
+    assert!(!ends_soon(&[&syn, &ack]));
+    assert!(ends_soon(&[&syn, &ack, &reset]));
+    assert!(!ends_soon(&[&syn, &ack, &reset, &ack]));
+    assert!(ends_soon(&[&syn, &ack, &fin, &ack]), "who has sent a FIN goes on only to acknowledge");
+    assert!(ends_soon(&[&syn, &ack, &reset, &fin, &ack]));
+    assert!(ends_soon(&[&syn, &ack, &fin, &reset, &ack]));
+}
+
+fn pass_known(opens: bool) -> Word {
+    pass(if opens { NotIsolated } else { Established })
 }
 
 /// ARCHITECTURE.md: "noted in tables of its own (`cuts_…`), into which nothing else comes"; table.rs: "so a flood does not

@@ -1,11 +1,13 @@
 //! The programs in the kernel: maps and hooks; every decision is made by `policy-common`.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "the attribute of a program drops the comments of its function")]
 
 mod maps;
 mod packet;
 mod runtime;
+mod steps;
 
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use policy_common::decide::{self, Context, Verdict};

@@ -1,5 +1,7 @@
 //! The maps, and how the decision reads them.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
@@ -9,8 +11,9 @@ use policy_common::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
     table::{
-        Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NEARBY_SLOTS, Nearby, NetIdent,
-        PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged, nearby_slot,
+        Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident, Local,
+        NEARBY_SLOTS, Nearby, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+        nearby_slot,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
 };
@@ -44,9 +47,9 @@ static FLOWS_V4: LruHashMap<FlowKeyOf<V4>, Flow, 131_072> = LruHashMap::new();
 #[btf_map(name = "flows_v6")]
 static FLOWS_V6: LruHashMap<FlowKeyOf<V6>, Flow, 131_072> = LruHashMap::new();
 #[btf_map(name = "cuts_v4")]
-static CUTS_V4: LruHashMap<FlowKeyOf<V4>, Cut, 16_384> = LruHashMap::new();
+static CUTS_V4: HashMap<FlowKeyOf<V4>, Cut, 262_144, GROWING> = HashMap::new();
 #[btf_map(name = "cuts_v6")]
-static CUTS_V6: LruHashMap<FlowKeyOf<V6>, Cut, 16_384> = LruHashMap::new();
+static CUTS_V6: HashMap<FlowKeyOf<V6>, Cut, 262_144, GROWING> = HashMap::new();
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<EndpointCounters, 1024> = PerCpuArray::new();
 
@@ -63,6 +66,53 @@ fn word<T: Copy>(place: *const T) -> T {
     unsafe {
         let word = place.cast::<u64>().read_volatile();
         core::mem::transmute_copy(&word)
+    }
+}
+
+/// A number that is below `BOUND`, a power of two, in a way that the verifier sees too: the compiler knows that enums have
+/// small numbers, and leaves out what would tell it.
+#[inline(always)]
+fn bounded<const BOUND: usize>(mut number: usize) -> usize {
+    const { assert!(BOUND.is_power_of_two()) }
+    // SAFETY: one `and`.
+    unsafe {
+        core::arch::asm!(
+            "{number} &= {mask}",
+            number = inout(reg) number,
+            mask = const BOUND - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    number
+}
+
+const _: () = {
+    assert!(Direction::FromPod as usize == 0 && Direction::ToPod as usize == 1);
+    assert!(offset_of!(EndpointPolicy, egress) == 0 && offset_of!(EndpointPolicy, ingress) == size_of::<Tagged>());
+    assert!(size_of::<EndpointPolicy>() == 2 * size_of::<Tagged>());
+    assert!(offset_of!(EndpointCounters, from_pod) == 0);
+    assert!(offset_of!(EndpointCounters, to_pod) == REASON_SLOTS * size_of::<Counter>());
+};
+
+/// Writes a word, if it still is the known one (BPF_CMPXCHG, Linux 5.12).
+///
+/// # Safety
+///
+/// The place must be a word of a map's element.
+#[inline(always)]
+unsafe fn exchange(place: *mut FlowState, known: FlowState, new: FlowState) {
+    // SAFETY: the type is one aligned word, as `word` asserts; the instruction changes nothing but that word and r0.
+    unsafe {
+        let (known, new): (u64, u64) = (core::mem::transmute(known), core::mem::transmute(new));
+        core::arch::asm!(
+            "r0 = {known}",
+            "r0 = cmpxchg_64({place} + 0, r0, {new})",
+            place = in(reg) place,
+            known = in(reg) known,
+            new = in(reg) new,
+            out("r0") _,
+            options(nostack),
+        );
     }
 }
 
@@ -124,14 +174,9 @@ impl Tables for Kernel {
     #[inline(always)]
     fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged> {
         let endpoint = ENDPOINTS.get_ptr(ifindex)?;
-        // SAFETY: a pointer from a look-up, see `word`; `& 1` keeps the index inside.
-        Some(word(unsafe {
-            let policy = &raw const (*endpoint).policy[slot & 1];
-            match direction {
-                Direction::FromPod => &raw const (*policy).egress,
-                Direction::ToPod => &raw const (*policy).ingress,
-            }
-        }))
+        let index = 2 * bounded::<2>(slot) + bounded::<2>(direction as usize);
+        // SAFETY: a pointer from a look-up, see `word`, and an index inside of it, as its layout is asserted.
+        Some(word(unsafe { (&raw const (*endpoint).policy).cast::<Tagged>().add(index) }))
     }
 
     #[inline(always)]
@@ -152,15 +197,19 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn writes(&self) -> u32 {
+        // SAFETY: as in `now_s`.
+        CONTROL.get_ptr(0).map_or(0, |control| unsafe { (&raw const (*control).writes).read_volatile() })
+    }
+
+    #[inline(always)]
     fn count(&self, element: u32, direction: Direction, reason: Reason, bytes: u32) {
         let Some(counters) = COUNTERS.get_ptr_mut(element) else { return };
-        let index = reason as usize & (REASON_SLOTS - 1);
-        // SAFETY: this CPU's own element; a program that interrupts this one may lose a count, no more.
+        let index = bounded::<2>(direction as usize) * REASON_SLOTS + bounded::<REASON_SLOTS>(reason as usize);
+        // SAFETY: this CPU's own element, and an index inside of it, as its layout is asserted; a program that interrupts
+        // this one may lose a count, no more.
         unsafe {
-            let counter = match direction {
-                Direction::FromPod => &raw mut (*counters).from_pod[index],
-                Direction::ToPod => &raw mut (*counters).to_pod[index],
-            };
+            let counter = counters.cast::<Counter>().add(index);
             (*counter).packets += 1;
             (*counter).bytes += u64::from(bytes);
         }
@@ -199,8 +248,8 @@ macro_rules! family_tables {
                 // SAFETY: a pointer from a look-up, see `word`.
                 let state = word(unsafe { &raw const (*flow).state });
                 // SAFETY: as above; no verdict depends on these but for a look at the source.
-                let (seen_s, arrival_ifindex) = unsafe { ((*flow).seen_s, (*flow).arrival_ifindex) };
-                Some(Flow { state, seen_s, arrival_ifindex })
+                let (seen_s, arrival) = unsafe { ((*flow).seen_s, (*flow).arrival) };
+                Some(Flow { state, seen_s, arrival })
             }
 
             #[inline(always)]
@@ -216,24 +265,21 @@ macro_rules! family_tables {
             }
 
             #[inline(always)]
-            fn store_flow_state(&self, key: &FlowKeyOf<$family>, state: FlowState) {
+            fn store_flow_state(&self, key: &FlowKeyOf<$family>, known: FlowState, state: FlowState) {
                 if let Some(flow) = $flows.get_ptr_mut(key) {
-                    // SAFETY: a pointer from a look-up; one store of an aligned word, which carries its key's tag, so
-                    // that a reader of another key that has the memory meanwhile does not believe it.
-                    unsafe {
-                        let word: u64 = core::mem::transmute(state);
-                        (&raw mut (*flow).state).cast::<u64>().write_volatile(word);
-                    }
+                    // SAFETY: a pointer from a look-up, see `word`. What is written carries its key's tag, and so did
+                    // what it takes the place of.
+                    unsafe { exchange(&raw mut (*flow).state, known, state) };
                 }
             }
 
             #[inline(always)]
-            fn store_flow_seen(&self, key: &FlowKeyOf<$family>, seen_s: u32, arrival_ifindex: u32) {
+            fn store_flow_seen(&self, key: &FlowKeyOf<$family>, seen_s: u32, arrival: Arrival) {
                 if let Some(flow) = $flows.get_ptr_mut(key) {
                     // SAFETY: a pointer from a look-up; no verdict depends on these but for a look at the source.
                     unsafe {
                         (*flow).seen_s = seen_s;
-                        (*flow).arrival_ifindex = arrival_ifindex;
+                        (*flow).arrival = arrival;
                     }
                 }
             }
@@ -248,7 +294,8 @@ macro_rules! family_tables {
 
             #[inline(always)]
             fn note_cut(&self, key: &FlowKeyOf<$family>, cut: &Cut) {
-                let _kept = $cuts.insert(key, cut, 0);
+                // Twice as many fit as there are flows to cut; what does not fit stays cut as long as its flow is known.
+                let _noted = $cuts.insert(key, cut, 0);
             }
 
             #[inline(always)]

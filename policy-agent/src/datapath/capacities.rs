@@ -19,7 +19,7 @@ pub struct Capacities {
     pub ports: u32,
     /// Connections, in each family; the least recently used ones make room.
     pub flows: u32,
-    /// Connections that a policy cut, in each family; the oldest ones make room.
+    /// Connections that a policy cut, in each family; they take memory only where there are any.
     pub cuts: u32,
 }
 
@@ -33,7 +33,7 @@ impl Default for Capacities {
             rules: 1 << 20,
             ports: 1 << 18,
             flows: 1 << 17,
-            cuts: 1 << 14,
+            cuts: 1 << 18,
         }
     }
 }

@@ -219,13 +219,14 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
-    use policy_common::table::FlowState;
+    use policy_common::table::{Arrival, FlowState};
 
     use super::*;
 
     fn is_over_after(protocol: u8, flags: u16, idle_s: u32) -> bool {
         let key = FlowKey { endpoint: 1, peer: [10, 0, 0, 1], own_port: 1, peer_port: 2, protocol, reserved: [0; 3] };
-        let flow = Flow { state: FlowState { flags, ..FlowState::default() }, seen_s: 1000, arrival_ifindex: 0 };
+        let flow =
+            Flow { state: FlowState { flags, ..FlowState::default() }, seen_s: 1000, arrival: Arrival::UNCHECKED };
         is_over(&key, &flow, 1000 + idle_s, &BTreeSet::from([1]))
     }
 

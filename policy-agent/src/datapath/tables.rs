@@ -251,7 +251,10 @@ impl Tables {
                 }
                 Step::Write(_) => {
                     let run = &rest[..run_length(rest)];
-                    if let Err((written, error)) = self.write(run) {
+                    self.control.begin_writing();
+                    let outcome = self.write(run);
+                    self.control.end_writing();
+                    if let Err((written, error)) = outcome {
                         run[..written].iter().for_each(&mut done);
                         return Err(error);
                     }

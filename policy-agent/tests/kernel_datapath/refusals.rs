@@ -23,7 +23,7 @@ fn refused(bpffs: &Path, capacities: &Capacities) -> DatapathError {
 fn set_abi(bpffs: &Bpffs, abi: u32) {
     let data = MapData::from_pin(bpffs.pin("control")).expect("pinned");
     let mut control = Array::try_from(Map::from_map_data(data).expect("a map")).expect("an array");
-    control.set(0, Control { commit: 4, abi, tick_s: 0 }, 0).expect("written");
+    control.set(0, Control { commit: 4, abi, ..Control::default() }, 0).expect("written");
 }
 
 #[test]

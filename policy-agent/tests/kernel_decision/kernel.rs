@@ -102,7 +102,7 @@ impl Kernel {
     }
 
     fn fill(&mut self, state: &TableState) {
-        let control = Control { commit: state.commit, abi: ABI_VERSION, tick_s: 0 };
+        let control = Control { commit: state.commit, abi: ABI_VERSION, ..Control::default() };
         let mut array = Array::try_from(self.ebpf.map_mut("control").expect("control")).expect("control");
         array.set(0, control, 0).expect("control");
         for (ifindex, endpoint) in &state.endpoints {

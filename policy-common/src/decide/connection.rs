@@ -1,29 +1,53 @@
 //! Packets of connections: known ones pass under the judgement that their flow remembers, others are judged.
 
-use super::{Hook, Verdict};
+use super::{Judge, Sight, Verdict};
 use crate::{
     family::FlowKeyOf,
     flow::{self, Opener},
     parse::{Network, Phase, Segment},
     reason::Reason,
-    table::{Cut, Flow, FlowState},
-    tables::{AllTables, Direction, FamilyTables},
+    table::{Arrival, Cut, Flow, FlowKey, FlowState},
+    tables::{AllTables, Direction, FamilyTables, Steps},
 };
-
-/// As [`Flow::arrival_ifindex`]: no packet of the other end has been looked at. What the node itself makes, which comes
-/// from no interface, needs no look.
-const UNCHECKED: u32 = 0;
 
 /// What the flow table says of a key.
 #[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
     /// A flow of this key.
     Known,
     /// None.
     Nothing,
     /// An element that carries another key's tag, and goes on doing so.
     Foreign,
+}
+
+/// A packet whose connection is not known, or about which something is left to find out or to write down.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a, A> {
+    /// Where and when it is seen.
+    pub sight: &'a Sight,
+    /// Its connection.
+    pub key: &'a FlowKey<A>,
+    /// The flow that was found.
+    pub flow: &'a Flow,
+    /// Whether one was.
+    pub found: Found,
+    /// The part that it plays.
+    pub phase: Phase,
+}
+
+impl<A: Copy> Case<'_, A> {
+    /// Judges it: [`Steps::unsettled`].
+    #[inline(always)]
+    pub fn judge<F, T>(self, tables: &T) -> Verdict
+    where
+        F: Network<Addr = A>,
+        T: AllTables + Steps<F>,
+    {
+        let Self { sight, key, flow, found, phase } = self;
+        Judge { tables, sight: *sight }.unsettled::<F>(key, flow, found, phase)
+    }
 }
 
 /// How a new flow comes into the table.
@@ -46,7 +70,7 @@ enum Speaker {
     Another,
 }
 
-impl<T: AllTables> Hook<'_, T> {
+impl<T: AllTables> Judge<'_, T> {
     /// Judges a packet of the connection with `peer`.
     ///
     /// Nearly all packets belong to a connection about which nothing is left to find out or to write down: for them this
@@ -54,9 +78,9 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     pub(super) fn connection<F: Network>(&self, peer: F::Addr, segment: &Segment) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let key = flow::key::<F>(self.id, peer, segment, self.direction);
+        let key = flow::key::<F>(self.sight.id, peer, segment, self.sight.direction);
         let mut flow = Flow::default();
         let mut found = Found::Nothing;
         if let Some(element) = FamilyTables::<F>::flow(self.tables, &key) {
@@ -66,7 +90,8 @@ impl<T: AllTables> Hook<'_, T> {
         if found == Found::Known && self.is_settled(&flow, segment.phase) {
             return Verdict::allow(Reason::Established);
         }
-        self.unsettled::<F>(&key, &mut flow, found, segment.phase)
+        let case = Case { sight: &self.sight, key: &key, flow: &flow, found, phase: segment.phase };
+        Steps::<F>::unsettled(self.tables, case)
     }
 
     /// Whether a packet passes under what its flow remembers, and changes nothing of it.
@@ -74,28 +99,28 @@ impl<T: AllTables> Hook<'_, T> {
     fn is_settled(&self, flow: &Flow, phase: Phase) -> bool {
         let state = &flow.state;
         let opener = state.opener();
-        let goes_on = matches!(phase, Phase::MayOpen | Phase::Continues)
-            || phase == Phase::Accepts && opener == Opener::other(self.direction);
-        let is_from_there = self.direction == Direction::FromPod
-            || flow.arrival_ifindex == self.context.ingress_ifindex
+        let goes_on = matches!(phase, Phase::MayOpen | Phase::Continues) && !state.is_reset()
+            || phase == Phase::Accepts && opener == Opener::other(self.sight.direction);
+        let is_from_there = self.sight.direction == Direction::FromPod
+            || flow.arrival == self.arrival_now()
                 && (opener == Opener::Own || !state.is_node() && !self.has_local_socket());
-        state.allows(opener.judged_as(self.direction), self.commit)
+        state.allows(opener.judged_as(self.sight.direction), self.sight.commit)
             && goes_on
             && is_from_there
             && flow.seen_s == self.tables.now_s()
     }
 
-    #[inline(never)]
-    fn unsettled<F: Network>(&self, key: &FlowKeyOf<F>, flow: &mut Flow, found: Found, phase: Phase) -> Verdict
+    #[inline(always)]
+    fn unsettled<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow, found: Found, phase: Phase) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let mut found = found;
+        let (mut flow, mut found) = (*flow, found);
         if found == Found::Foreign {
             // The element changed hands while it was read; it cannot do so again and again.
             match FamilyTables::<F>::flow(self.tables, key) {
                 Some(again) => {
-                    *flow = again;
+                    flow = again;
                     if flow.state.tag == flow::tag::<F>(key) {
                         found = Found::Known;
                     }
@@ -104,7 +129,7 @@ impl<T: AllTables> Hook<'_, T> {
             }
         }
         match found {
-            Found::Known => self.known::<F>(key, flow, phase),
+            Found::Known => self.known::<F>(key, &flow, phase),
             Found::Nothing => self.unknown::<F>(key, phase, Entry::Insert),
             Found::Foreign => self.unknown::<F>(key, phase, Entry::Replace),
         }
@@ -113,12 +138,11 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn known<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow, phase: Phase) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        if self.direction == Direction::ToPod {
+        if self.sight.direction == Direction::ToPod {
             // Under another commit the address may have become an endpoint's of this node.
-            let is_unchecked = flow.arrival_ifindex != self.context.ingress_ifindex || !self.is_current(&flow.state);
-            if is_unchecked && self.is_martian::<F>(&key.peer) {
+            if flow.arrival != self.arrival_now() && self.is_martian::<F>(&key.peer) {
                 return Verdict::deny(Reason::MartianSource);
             }
             match self.speaker::<F>(key, &flow.state) {
@@ -131,7 +155,7 @@ impl<T: AllTables> Hook<'_, T> {
             }
         }
         let opener = flow.state.opener();
-        let sender = Opener::sender(self.direction);
+        let sender = Opener::sender(self.sight.direction);
         if phase == Phase::Opens && (opener != sender || flow.state.is_closing()) {
             return self.reopened::<F>(key, &flow.state);
         }
@@ -139,15 +163,15 @@ impl<T: AllTables> Hook<'_, T> {
         if phase == Phase::Accepts && opener == sender && flow.state.is_asked() {
             return self.taken_over::<F>(key, &flow.state);
         }
-        let judged_as = opener.judged_as(self.direction);
-        if flow.state.allows(judged_as, self.commit) {
+        let judged_as = opener.judged_as(self.sight.direction);
+        if flow.state.allows(judged_as, self.sight.commit) {
             self.note::<F>(key, flow, phase);
             return Verdict::allow(Reason::Established);
         }
         let verdict = self.judge_again::<F>(key, &flow.state, judged_as);
         if verdict.allow {
             self.goes_on::<F>(key, &flow.state, phase, verdict.reason, judged_as);
-        } else {
+        } else if verdict.reason != Reason::TableRace {
             self.is_cut::<F>(key, flow, judged_as);
         }
         verdict
@@ -163,24 +187,24 @@ impl<T: AllTables> Hook<'_, T> {
         reason: Reason,
         judged_as: Direction,
     ) where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let mut opener = state.opener();
-        let mut state = if phase == Phase::Accepts { state.accepted(Opener::sender(self.direction)) } else { *state };
-        if opener == Opener::Nobody && !state.has_accepted(Opener::sender(self.direction)) {
+        let known = *state;
+        let state = if phase == Phase::Accepts { known.accepted(Opener::sender(self.sight.direction)) } else { known };
+        if opener == Opener::Nobody && !state.has_accepted(Opener::sender(self.sight.direction)) {
             opener = self.presumed_opener::<F>(key, reason);
         } else if state.is_cut() && opener != Opener::Nobody {
             FamilyTables::<F>::forget_cut(self.tables, key);
         }
-        state = state.judged_again(self.commit, opener, judged_as);
-        self.note_judged::<F>(key, if phase.ends() { state.closing() } else { state });
+        self.note_judged::<F>(key, known, state.judged_again(self.sight.commit, opener, judged_as).after(phase));
     }
 
     /// A known connection was judged again, and is not allowed any more: that outlives its flow.
     #[inline(always)]
     fn is_cut<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow, judged_as: Direction)
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         // What never was allowed in this direction is not cut, but denied.
         let is_new = !flow.state.is_cut() && flow.state.has_allowed(judged_as);
@@ -188,8 +212,8 @@ impl<T: AllTables> Hook<'_, T> {
         if is_new || flow.state.is_cut() && flow.seen_s != self.tables.now_s() {
             let (tag, opener) = (flow.state.tag, flow.state.opener().flag());
             FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), tag, opener });
-            FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), UNCHECKED);
-            FamilyTables::<F>::store_flow_state(self.tables, key, flow.state.cut());
+            FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), Arrival::UNCHECKED);
+            FamilyTables::<F>::store_flow_state(self.tables, key, flow.state, flow.state.cut());
         }
     }
 
@@ -199,7 +223,7 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn presumed_opener<F: Network>(&self, key: &FlowKeyOf<F>, reason: Reason) -> Opener
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         if reason == Reason::Rule { self.opener_of_cut::<F>(key) } else { Opener::Nobody }
     }
@@ -208,9 +232,9 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn opener_of_cut<F: Network>(&self, key: &FlowKeyOf<F>) -> Opener
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let sender = Opener::sender(self.direction);
+        let sender = Opener::sender(self.sight.direction);
         let Some(cut) = FamilyTables::<F>::cut(self.tables, key) else { return sender };
         if cut.tag != flow::tag::<F>(key) || cut.opener != sender.flag() {
             return Opener::Nobody;
@@ -223,7 +247,7 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn speaker<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Speaker
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let has_socket = self.has_local_socket();
         if state.opener() == Opener::Own || !has_socket && !state.is_node() {
@@ -240,14 +264,14 @@ impl<T: AllTables> Hook<'_, T> {
 
     #[inline(always)]
     fn is_current(&self, state: &FlowState) -> bool {
-        state.commit == self.commit as u32
+        state.commit == self.sight.commit as u32
     }
 
     /// As the opener would be judged now.
     #[inline(always)]
     pub(super) fn judge_again<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState, judged_as: Direction) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         if state.is_node() && judged_as == Direction::ToPod && self.is_host::<F>(&key.peer) {
             return Verdict::allow(Reason::Node);
@@ -259,20 +283,20 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn reopened<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let (verdict, is_node) = self.judge_new::<F>(key);
         // A connection that goes on stays whose it is, until the other end accepts the new one. The node lies to nobody.
-        let sender = Opener::sender(self.direction);
-        let goes_on = state.opener() == Opener::other(self.direction) && !state.is_closing() && !state.is_cut();
+        let sender = Opener::sender(self.sight.direction);
+        let goes_on = state.opener() == Opener::other(self.sight.direction) && !state.is_closing() && !state.is_cut();
         if verdict.allow && goes_on && !is_node {
-            FamilyTables::<F>::store_flow_state(self.tables, key, state.asked());
+            FamilyTables::<F>::store_flow_state(self.tables, key, *state, state.asked());
         } else if verdict.allow {
             if state.is_cut() {
                 FamilyTables::<F>::forget_cut(self.tables, key);
             }
-            let judged = FlowState::judged(state.tag, self.commit, sender, self.direction, is_node);
-            self.note_judged::<F>(key, judged);
+            let judged = FlowState::judged(state.tag, self.sight.commit, sender, self.sight.direction, is_node);
+            self.note_judged::<F>(key, *state, judged);
         }
         verdict
     }
@@ -281,13 +305,17 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn taken_over<F: Network>(&self, key: &FlowKeyOf<F>, state: &FlowState) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let opener = Opener::other(self.direction);
-        let judged_as = opener.judged_as(self.direction);
+        let opener = Opener::other(self.sight.direction);
+        let judged_as = opener.judged_as(self.sight.direction);
         let verdict = self.judge::<F>(key, judged_as);
         if verdict.allow {
-            self.note_judged::<F>(key, FlowState::judged(state.tag, self.commit, opener, judged_as, false));
+            self.note_judged::<F>(
+                key,
+                *state,
+                FlowState::judged(state.tag, self.sight.commit, opener, judged_as, false),
+            );
         }
         verdict
     }
@@ -295,9 +323,9 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn unknown<F: Network>(&self, key: &FlowKeyOf<F>, phase: Phase, entry: Entry) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        if self.direction == Direction::ToPod && self.is_martian::<F>(&key.peer) {
+        if self.sight.direction == Direction::ToPod && self.is_martian::<F>(&key.peer) {
             return Verdict::deny(Reason::MartianSource);
         }
         let (verdict, is_node) = self.judge_new::<F>(key);
@@ -305,20 +333,24 @@ impl<T: AllTables> Hook<'_, T> {
             return verdict;
         }
         let opener = match phase {
-            Phase::Opens => Opener::sender(self.direction),
+            Phase::Opens => {
+                // Whatever was cut on these ports, this is another connection.
+                if FamilyTables::<F>::cut(self.tables, key).is_some() {
+                    FamilyTables::<F>::forget_cut(self.tables, key);
+                }
+                Opener::sender(self.sight.direction)
+            }
             Phase::MayOpen => self.opener_of_cut::<F>(key),
             Phase::Accepts => Opener::Nobody,
             _ => self.presumed_opener::<F>(key, verdict.reason),
         };
-        let mut state = FlowState::judged(flow::tag::<F>(key), self.commit, opener, self.direction, is_node);
+        let mut state =
+            FlowState::judged(flow::tag::<F>(key), self.sight.commit, opener, self.sight.direction, is_node);
         if phase == Phase::Accepts {
-            state = state.accepted(Opener::sender(self.direction));
+            state = state.accepted(Opener::sender(self.sight.direction));
         }
-        let flow = Flow {
-            state: if phase.ends() { state.closing() } else { state },
-            seen_s: self.tables.now_s(),
-            arrival_ifindex: self.arrival(UNCHECKED),
-        };
+        let (seen_s, arrival) = (self.tables.now_s(), self.arrival(Arrival::UNCHECKED));
+        let flow = Flow { state: state.after(phase), seen_s, arrival };
         match entry {
             Entry::Insert => FamilyTables::<F>::insert_flow(self.tables, key, &flow),
             Entry::Replace => FamilyTables::<F>::replace_flow(self.tables, key, &flow),
@@ -330,54 +362,59 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn judge_new<F: Network>(&self, key: &FlowKeyOf<F>) -> (Verdict, bool)
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        if self.direction == Direction::ToPod && self.is_nodes_own::<F>(&key.peer) {
+        if self.sight.direction == Direction::ToPod && self.is_nodes_own::<F>(&key.peer) {
             return (Verdict::allow(Reason::Node), true);
         }
-        (self.judge::<F>(key, self.direction), false)
+        (self.judge::<F>(key, self.sight.direction), false)
     }
 
     /// Keeps a flow that was just used up to date; writes nothing that stands there already.
     #[inline(always)]
     fn note<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow, phase: Phase)
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let state = if phase.ends() { flow.state.closing() } else { flow.state };
+        let state = flow.state.after(phase);
         if state != flow.state {
-            FamilyTables::<F>::store_flow_state(self.tables, key, state);
+            FamilyTables::<F>::store_flow_state(self.tables, key, flow.state, state);
         }
         self.note_seen::<F>(key, flow);
     }
 
-    /// After a new judgement what vouched for the other end's source before vouches no more: first of all that is said.
     #[inline(always)]
-    fn note_judged<F: Network>(&self, key: &FlowKeyOf<F>, state: FlowState)
+    fn note_judged<F: Network>(&self, key: &FlowKeyOf<F>, known: FlowState, state: FlowState)
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), self.arrival(UNCHECKED));
-        FamilyTables::<F>::store_flow_state(self.tables, key, state);
+        FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), self.arrival(Arrival::UNCHECKED));
+        FamilyTables::<F>::store_flow_state(self.tables, key, known, state);
     }
 
     #[inline(always)]
     fn note_seen<F: Network>(&self, key: &FlowKeyOf<F>, flow: &Flow)
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let (now_s, arrival) = (self.tables.now_s(), self.arrival(flow.arrival_ifindex));
-        if now_s != flow.seen_s || arrival != flow.arrival_ifindex {
+        let (now_s, arrival) = (self.tables.now_s(), self.arrival(flow.arrival));
+        if now_s != flow.seen_s || arrival != flow.arrival {
             FamilyTables::<F>::store_flow_seen(self.tables, key, now_s, arrival);
         }
     }
 
-    /// The interface by which the other end's packets come; of the endpoint's own nothing new is learned.
+    /// By which interface the other end's packets come, which has been looked at; of the endpoint's own nothing new is
+    /// learned.
     #[inline(always)]
-    fn arrival(&self, known: u32) -> u32 {
-        match self.direction {
+    fn arrival(&self, known: Arrival) -> Arrival {
+        match self.sight.direction {
             Direction::FromPod => known,
-            Direction::ToPod => self.context.ingress_ifindex,
+            Direction::ToPod => self.arrival_now(),
         }
+    }
+
+    #[inline(always)]
+    fn arrival_now(&self) -> Arrival {
+        Arrival::new(self.sight.context.ingress_ifindex, self.sight.commit)
     }
 }

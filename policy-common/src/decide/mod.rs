@@ -10,13 +10,17 @@ use crate::{
     packet::Packet,
     parse::{Link, Network, Plain, Segment, What},
     reason::Reason,
-    table::{POLICY_OPEN, RULE_NONE, live_slot},
-    tables::{AllTables, Direction, EndpointRow, FamilyTables},
+    table::{POLICY_OPEN, RULE_NONE},
+    tables::{AllTables, Direction, EndpointRow, Steps},
 };
+
+pub use connection::{Case, Found};
+pub use policy::Question;
 
 use neighbour::Discovery;
 
 /// What a hook knows of a packet besides its bytes.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     /// The endpoint's host-side interface.
@@ -73,14 +77,27 @@ pub fn to_pod<P: Packet + ?Sized, T: AllTables>(packet: &P, context: &Context, t
     decide(packet, context, tables, Direction::ToPod)
 }
 
-/// A packet's hook: what every step of the decision needs.
-struct Hook<'a, T: AllTables> {
-    tables: &'a T,
-    context: &'a Context,
-    direction: Direction,
-    endpoint: T::Endpoint,
-    id: u32,
+/// Where and when a packet is judged: what every step of the decision goes by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
     commit: u64,
+    context: Context,
+    direction: Direction,
+    /// The endpoint's id.
+    id: u32,
+}
+
+/// Judges connections, by a sight of a packet and tables.
+struct Judge<'a, T: AllTables> {
+    tables: &'a T,
+    sight: Sight,
+}
+
+/// Judges a packet: a judge who stands where the endpoint's element can be read.
+struct Hook<'a, T: AllTables> {
+    judge: Judge<'a, T>,
+    endpoint: T::Endpoint,
 }
 
 #[inline(always)]
@@ -93,14 +110,20 @@ fn decide<P: Packet + ?Sized, T: AllTables>(
     // Before any other look-up: an element found now has, in the slot that this commit reads, what the commit means,
     // however many commits follow while the packet is judged.
     let commit = tables.commit();
-    let Some(endpoint) = tables.endpoint(&context.ifindex) else {
+    let mut found = tables.endpoint(&context.ifindex);
+    if found.is_none_or(|endpoint| endpoint.endpoint().tag != context.ifindex) {
+        // While it was replaced it was missed, or another's; that does not happen again and again.
+        found = tables.endpoint(&context.ifindex);
+    }
+    let Some(endpoint) = found else {
         return Verdict::deny(Reason::UnknownEndpoint);
     };
     let word = endpoint.endpoint();
     if word.tag != context.ifindex {
         return Verdict::deny(Reason::TableRace);
     }
-    let hook = Hook { tables, context, direction, endpoint, id: word.id, commit };
+    let sight = Sight { commit, context: *context, direction, id: word.id };
+    let hook = Hook { judge: Judge { tables, sight }, endpoint };
     let verdict = hook.decide(packet);
     tables.count(endpoint.counters(), direction, verdict.reason, packet.length());
     verdict
@@ -121,10 +144,10 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn network<F: Network, P: Packet + ?Sized>(&self, packet: &P) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let datagram = packet.datagram::<F>();
-        match (datagram.what(), self.direction) {
+        match (datagram.what(), self.judge.sight.direction) {
             // Whose it is cannot be said.
             (What::Nothing, Direction::FromPod) => Verdict::deny(Reason::SpoofedSource),
             (What::Nothing, Direction::ToPod) => self.opaque(Reason::Unparsable),
@@ -136,14 +159,15 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn leaving<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Plain<F::Addr>) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let (source, destination) = (datagram.source(), datagram.destination());
         let mut segment = datagram.segment();
         let mut what = datagram.what();
         if what == What::Neighbour {
             match self.neighbour_leaves::<F, P>(packet, datagram) {
-                Discovery::OnLink => return Verdict::allow(Reason::Neighbour),
+                Discovery::OnLink if self.is_still_mine() => return Verdict::allow(Reason::Neighbour),
+                Discovery::OnLink => return Verdict::deny(Reason::TableRace),
                 Discovery::Lie => return Verdict::deny(Reason::SpoofedSource),
                 Discovery::Routed => (what, segment) = (What::Segment, Segment::of_other_icmp(F::ICMP)),
             }
@@ -159,7 +183,7 @@ impl<T: AllTables> Hook<'_, T> {
             return Verdict::allow(Reason::SelfTraffic);
         }
         match what {
-            What::Segment => self.connection::<F>(destination, &segment),
+            What::Segment => self.judge.connection::<F>(destination, &segment),
             What::Error => self.error::<F, P>(packet, &destination, datagram.quoted_at()),
             What::Fragment => self.opaque(Reason::Fragment),
             What::Unparsable | What::Neighbour | What::Nothing => self.opaque(Reason::Unparsable),
@@ -169,15 +193,15 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn reaching<F: Network, P: Packet + ?Sized>(&self, packet: &P, datagram: &Plain<F::Addr>) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let source = datagram.source();
         let what = datagram.what();
         // Looks at the source itself, where the flow does not vouch for it.
         if what == What::Segment && !self.is_own::<F>(&source) {
-            return self.connection::<F>(source, &datagram.segment());
+            return self.judge.connection::<F>(source, &datagram.segment());
         }
-        if self.is_martian::<F>(&source) {
+        if self.judge.is_martian::<F>(&source) {
             return Verdict::deny(Reason::MartianSource);
         }
         match what {
@@ -196,47 +220,11 @@ impl<T: AllTables> Hook<'_, T> {
     /// What cannot be judged passes only where nothing isolates the endpoint.
     #[inline(always)]
     fn opaque(&self, reason: Reason) -> Verdict {
-        match self.policy(self.direction) {
+        match self.judge.policy() {
             Ok(POLICY_OPEN) => Verdict::allow(Reason::NotIsolated),
             Ok(_) => Verdict::deny(reason),
             Err(race) => Verdict::deny(race),
         }
-    }
-
-    /// Whether a packet says that it comes from an endpoint of this node, but did not come out of its interface.
-    #[inline(always)]
-    fn is_martian<F: Network>(&self, source: &F::Addr) -> bool
-    where
-        T: FamilyTables<F>,
-    {
-        let arrival = self.context.ingress_ifindex;
-        if arrival == 0 {
-            return false;
-        }
-        let place = self.place::<F>(source);
-        place.is_endpoint() && place.ifindex() != arrival && (place.bridge() == 0 || place.bridge() != arrival)
-    }
-
-    /// Whether a local socket of the node sent the packet under one of the node's addresses.
-    #[inline(always)]
-    fn is_nodes_own<F: Network>(&self, source: &F::Addr) -> bool
-    where
-        T: FamilyTables<F>,
-    {
-        self.has_local_socket() && self.is_host::<F>(source)
-    }
-
-    #[inline(always)]
-    fn has_local_socket(&self) -> bool {
-        self.context.ingress_ifindex == 0 && self.context.has_socket
-    }
-
-    #[inline(always)]
-    fn is_host<F: Network>(&self, address: &F::Addr) -> bool
-    where
-        T: FamilyTables<F>,
-    {
-        self.place::<F>(address).is_host()
     }
 
     /// Whether it is the endpoint's address.
@@ -249,11 +237,44 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn is_still_mine(&self) -> bool {
         let word = self.endpoint.endpoint();
-        word.tag == self.context.ifindex && word.id == self.id
+        word.tag == self.judge.sight.context.ifindex && word.id == self.judge.sight.id
+    }
+}
+
+impl<T: AllTables> Judge<'_, T> {
+    /// Whether a packet says that it comes from an endpoint of this node, but did not come out of its interface.
+    #[inline(always)]
+    fn is_martian<F: Network>(&self, source: &F::Addr) -> bool
+    where
+        T: Steps<F>,
+    {
+        let arrival = self.sight.context.ingress_ifindex;
+        if arrival == 0 {
+            return false;
+        }
+        let place = self.place::<F>(source);
+        place.is_endpoint() && place.ifindex() != arrival && (place.bridge() == 0 || place.bridge() != arrival)
+    }
+
+    /// Whether a local socket of the node sent the packet under one of the node's addresses.
+    #[inline(always)]
+    fn is_nodes_own<F: Network>(&self, source: &F::Addr) -> bool
+    where
+        T: Steps<F>,
+    {
+        self.has_local_socket() && self.is_host::<F>(source)
     }
 
     #[inline(always)]
-    fn slot(&self) -> usize {
-        live_slot(self.commit)
+    fn has_local_socket(&self) -> bool {
+        self.sight.context.ingress_ifindex == 0 && self.sight.context.has_socket
+    }
+
+    #[inline(always)]
+    fn is_host<F: Network>(&self, address: &F::Addr) -> bool
+    where
+        T: Steps<F>,
+    {
+        self.place::<F>(address).is_host()
     }
 }

@@ -4,7 +4,7 @@ use super::Hook;
 use crate::{
     packet::Packet,
     parse::{Neighbour, Network, Plain, icmp},
-    tables::{AllTables, FamilyTables},
+    tables::{AllTables, Steps},
 };
 
 /// The longest solicitation or advertisement that says no more than it must: a target, and one hardware address.
@@ -31,12 +31,12 @@ impl<T: AllTables> Hook<'_, T> {
         datagram: &Plain<F::Addr>,
     ) -> Discovery
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let (source, destination, message) = (datagram.source(), datagram.destination(), datagram.neighbour());
         let is_ours = |address: &F::Addr| {
             // Which link-local addresses are the endpoint's own nobody knows; those of the node are not.
-            self.is_own::<F>(address) || F::is_link_local(address) && !self.is_host::<F>(address)
+            self.is_own::<F>(address) || F::is_link_local(address) && !self.judge.is_host::<F>(address)
         };
         let is_nobodys = F::same(&source, &F::UNSPECIFIED);
         if !is_nobodys && !is_ours(&source) {
@@ -65,13 +65,17 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(never)]
     pub(super) fn neighbour_reaches<F: Network, P: Packet + ?Sized>(&self, packet: &P, message: &Neighbour) -> Discovery
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let claimed = match message.kind {
             icmp::NEIGHBOUR_ADVERTISEMENT => F::neighbour_target(packet, message),
             _ => None,
         };
-        if claimed.is_some_and(|target| self.is_martian::<F>(&target)) { Discovery::Lie } else { Discovery::OnLink }
+        if claimed.is_some_and(|target| self.judge.is_martian::<F>(&target)) {
+            Discovery::Lie
+        } else {
+            Discovery::OnLink
+        }
     }
 
     #[inline(always)]
@@ -82,7 +86,7 @@ impl<T: AllTables> Hook<'_, T> {
         message: &Neighbour,
     ) -> bool
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         if F::is_link_multicast(destination) || F::is_link_local(destination) {
             return true;
@@ -103,14 +107,14 @@ impl<T: AllTables> Hook<'_, T> {
             return false;
         }
         // Behind a bridge neighbours may have any address; nothing but the question and the answer gets through.
-        self.is_host::<F>(destination) || message.length <= BARE_LENGTH && self.is_bridged::<F>()
+        self.judge.is_host::<F>(destination) || message.length <= BARE_LENGTH && self.is_bridged::<F>()
     }
 
     #[inline(always)]
     fn is_bridged<F: Network>(&self) -> bool
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        self.place::<F>(&F::own_address(&self.endpoint)).bridge() != 0
+        self.judge.place::<F>(&F::own_address(&self.endpoint)).bridge() != 0
     }
 }

@@ -1,23 +1,95 @@
 //! What the policy in force says of a connection.
 
-use super::{Hook, Verdict};
+use super::{Judge, Verdict};
 use crate::{
     family::{Family, FlowKeyOf},
     parse::{Network, protocol},
     reason::Reason,
     table::{
         Answer, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS,
-        PortKey, PortPlace, RuleEntry, RuleKey,
+        PortKey, PortPlace, RuleEntry, RuleKey, live_slot,
     },
-    tables::{AllTables, Direction, FamilyTables},
+    tables::{AllTables, Direction, FamilyTables, Steps, find},
 };
 
-impl<T: AllTables> Hook<'_, T> {
+/// What is asked of the policy in force besides the connection: whose policy, of which commit, and who opened it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The endpoint's interface.
+    pub ifindex: u32,
+    /// The slot to read.
+    pub slot: u32,
+    /// The way in which the connection was opened.
+    pub judged_as: Direction,
+}
+
+impl Question {
+    /// Whether the connection may be: [`Steps::answer`].
+    #[inline(always)]
+    pub fn answer<F: Network, T: AllTables + Steps<F>>(self, key: &FlowKeyOf<F>, tables: &T) -> Verdict {
+        let Self { ifindex, slot, judged_as } = self;
+        Policies { tables, ifindex, id: key.endpoint, slot: slot as usize }.judge::<F>(key, judged_as)
+    }
+}
+
+/// The policies of an endpoint, and what they say of addresses.
+struct Policies<'a, T> {
+    tables: &'a T,
+    ifindex: u32,
+    id: u32,
+    slot: usize,
+}
+
+impl<T: AllTables> Judge<'_, T> {
     /// Whether the endpoint's policy of a direction allows a connection, opened in that direction.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn judge<F: Network>(&self, key: &FlowKeyOf<F>, judged_as: Direction) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
+    {
+        let Policies { tables, ifindex, id: _, slot } = self.policies();
+        Steps::<F>::answer(tables, key, Question { ifindex, slot: slot as u32, judged_as })
+    }
+
+    /// The policy of the packet's own direction.
+    #[inline(always)]
+    pub(super) fn policy(&self) -> Result<u32, Reason> {
+        self.policies().policy(self.sight.direction)
+    }
+
+    #[inline(always)]
+    fn policies(&self) -> Policies<'_, T> {
+        let slot = live_slot(self.sight.commit);
+        Policies { tables: self.tables, ifindex: self.sight.context.ifindex, id: self.sight.id, slot }
+    }
+
+    /// Where an address is, by the local table.
+    #[inline(always)]
+    pub(super) fn place<F: Network>(&self, address: &F::Addr) -> Place
+    where
+        T: Steps<F>,
+    {
+        self.place_of::<F>(address, <F as Family>::tag(address))
+    }
+
+    #[inline(never)]
+    fn place_of<F: Network>(&self, address: &F::Addr, tag: u32) -> Place
+    where
+        T: Steps<F>,
+    {
+        let look = || FamilyTables::<F>::local(self.tables, address);
+        match find(self.tables, look, |local| local.tag == tag) {
+            Some(local) if local.tag == tag => Place::of(&local),
+            _ => Place::ELSEWHERE,
+        }
+    }
+}
+
+impl<T: AllTables> Policies<'_, T> {
+    #[inline(always)]
+    fn judge<F: Network>(&self, key: &FlowKeyOf<F>, judged_as: Direction) -> Verdict
+    where
+        T: Steps<F>,
     {
         let policy = match self.policy(judged_as) {
             Ok(POLICY_OPEN) => return Verdict::allow(Reason::NotIsolated),
@@ -39,7 +111,7 @@ impl<T: AllTables> Hook<'_, T> {
 
     /// The policy of a direction.
     #[inline(always)]
-    pub(super) fn policy(&self, judged_as: Direction) -> Result<u32, Reason> {
+    fn policy(&self, judged_as: Direction) -> Result<u32, Reason> {
         let word = self.policy_word(judged_as);
         if word as u32 == self.id { Ok((word >> 32) as u32) } else { Err(Reason::TableRace) }
     }
@@ -47,7 +119,12 @@ impl<T: AllTables> Hook<'_, T> {
     /// The word of a direction's policy, its tag in the low half; one register. Of an endpoint that is gone it is nobody's.
     #[inline(never)]
     fn policy_word(&self, judged_as: Direction) -> u64 {
-        match self.tables.policy(&self.context.ifindex, self.slot(), judged_as) {
+        let mut found = self.tables.policy(&self.ifindex, self.slot, judged_as);
+        if found.is_none_or(|word| word.tag != self.id) {
+            // While it was replaced it was missed, or another's; that does not happen again and again.
+            found = self.tables.policy(&self.ifindex, self.slot, judged_as);
+        }
+        match found {
             Some(word) => u64::from(word.id) << 32 | u64::from(word.tag),
             None => u64::from(!self.id),
         }
@@ -55,13 +132,14 @@ impl<T: AllTables> Hook<'_, T> {
 
     #[inline(always)]
     fn row(&self, policy: u32, identity: u32) -> RuleEntry {
-        if let Some(own) = self.tables.rule(&RuleKey { policy, identity }) {
+        let row = |identity| find(self.tables, || self.tables.rule(&RuleKey { policy, identity }), |_| true);
+        if let Some(own) = row(identity) {
             return own;
         }
         if identity == IDENTITY_WORLD {
             return RuleEntry::NOTHING;
         }
-        self.tables.rule(&RuleKey { policy, identity: IDENTITY_WORLD }).unwrap_or(RuleEntry::NOTHING)
+        row(IDENTITY_WORLD).unwrap_or(RuleEntry::NOTHING)
     }
 
     #[inline(always)]
@@ -84,18 +162,12 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(never)]
     fn identity<F: Network>(&self, address: &F::Addr, tag: u32) -> Identified
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        let Some(mut word) = FamilyTables::<F>::ident(self.tables, address, self.slot()) else {
+        let look = || FamilyTables::<F>::ident(self.tables, address, self.slot);
+        let Some(word) = find(self.tables, look, |word| word.tag == tag) else {
             return self.identity_of_prefix::<F>(address);
         };
-        if word.tag != tag {
-            // The element changed hands while it was read; it cannot do so again and again.
-            let Some(again) = FamilyTables::<F>::ident(self.tables, address, self.slot()) else {
-                return self.identity_of_prefix::<F>(address);
-            };
-            word = again;
-        }
         if word.tag != tag {
             return Identified::RACE;
         }
@@ -105,34 +177,9 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(always)]
     fn identity_of_prefix<F: Network>(&self, address: &F::Addr) -> Identified
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        Identified::new(FamilyTables::<F>::net(self.tables, address, self.slot()).unwrap_or(IDENTITY_WORLD))
-    }
-
-    /// Where an address is, by the local table.
-    #[inline(always)]
-    pub(super) fn place<F: Network>(&self, address: &F::Addr) -> Place
-    where
-        T: FamilyTables<F>,
-    {
-        self.place_of::<F>(address, <F as Family>::tag(address))
-    }
-
-    #[inline(never)]
-    fn place_of<F: Network>(&self, address: &F::Addr, tag: u32) -> Place
-    where
-        T: FamilyTables<F>,
-    {
-        let Some(local) = FamilyTables::<F>::local(self.tables, address) else { return Place::ELSEWHERE };
-        if local.tag == tag {
-            return Place::of(&local);
-        }
-        // The element changed hands while it was read.
-        match FamilyTables::<F>::local(self.tables, address) {
-            Some(again) if again.tag == tag => Place::of(&again),
-            _ => Place::ELSEWHERE,
-        }
+        Identified::new(FamilyTables::<F>::net(self.tables, address, self.slot).unwrap_or(IDENTITY_WORLD))
     }
 }
 

@@ -1,12 +1,13 @@
 //! ICMP errors: allowed where the packet that they quote belongs to an allowed connection.
 
-use super::{Hook, Verdict};
+use super::{Hook, Judge, Sight, Verdict};
 use crate::{
+    family::FlowKeyOf,
     flow,
     packet::Packet,
     parse::{Network, Segment},
     reason::Reason,
-    tables::{AllTables, Direction, FamilyTables},
+    tables::{AllTables, Direction, FamilyTables, Steps},
 };
 
 impl<T: AllTables> Hook<'_, T> {
@@ -14,45 +15,54 @@ impl<T: AllTables> Hook<'_, T> {
     #[inline(never)]
     pub(super) fn error<F: Network, P: Packet + ?Sized>(&self, packet: &P, peer: &F::Addr, quoted_at: u32) -> Verdict
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
-        if self.quotes_allowed_connection::<F, P>(packet, peer, quoted_at) {
+        let judge = &self.judge;
+        let Sight { id, direction, .. } = judge.sight;
+        let mut key = flow::key::<F>(id, *peer, &Segment::of_other_icmp(F::ICMP), direction);
+        if self.quotes::<F, P>(packet, quoted_at, &mut key) && judge.is_allowed::<F>(&key) {
             return Verdict::allow(Reason::Related);
         }
-        if self.direction == Direction::ToPod && self.is_nodes_own::<F>(peer) {
+        if direction == Direction::ToPod && judge.is_nodes_own::<F>(peer) {
             return Verdict::allow(Reason::Node);
         }
-        let key = flow::key::<F>(self.id, *peer, &Segment::of_other_icmp(F::ICMP), self.direction);
-        self.judge::<F>(&key, self.direction)
+        key = flow::key::<F>(id, *peer, &Segment::of_other_icmp(F::ICMP), direction);
+        judge.judge::<F>(&key, direction)
     }
 
-    /// An error that reaches the endpoint is about a packet that it sent; one that it sends, about one that reached it.
-    #[inline(always)]
-    fn quotes_allowed_connection<F: Network, P: Packet + ?Sized>(
-        &self,
-        packet: &P,
-        peer: &F::Addr,
-        quoted_at: u32,
-    ) -> bool
+    /// Whether an error that comes from `key.peer`, or goes to it, quotes a packet of the endpoint; then `key` becomes its
+    /// connection. One that reaches the endpoint is about a packet that it sent; one that it sends, about one that reached
+    /// it.
+    #[inline(never)]
+    fn quotes<F: Network, P: Packet + ?Sized>(&self, packet: &P, quoted_at: u32, key: &mut FlowKeyOf<F>) -> bool
     where
-        T: FamilyTables<F>,
+        T: Steps<F>,
     {
         let Some(quoted) = F::parse_quoted(packet, quoted_at) else { return false };
-        let (quoted_direction, quoted_own, quoted_peer) = match self.direction {
-            Direction::ToPod => (Direction::FromPod, quoted.source, quoted.destination),
-            Direction::FromPod => (Direction::ToPod, quoted.destination, quoted.source),
+        let direction = self.judge.sight.direction;
+        let (own, peer) = match direction {
+            Direction::ToPod => (quoted.source, quoted.destination),
+            Direction::FromPod => (quoted.destination, quoted.source),
         };
         // Who sent what an endpoint complains of is told so, and nobody else.
-        let is_misdirected = self.direction == Direction::FromPod && !F::same(peer, &quoted_peer);
-        if !self.is_own::<F>(&quoted_own) || is_misdirected {
+        let is_misdirected = direction == Direction::FromPod && !F::same(&key.peer, &peer);
+        *key = flow::key::<F>(key.endpoint, peer, &quoted.segment, direction.reversed());
+        self.is_own::<F>(&own) && !is_misdirected
+    }
+}
+
+impl<T: AllTables> Judge<'_, T> {
+    /// Whether a connection is known and allowed, of which a packet went against the one that is judged.
+    #[inline(always)]
+    fn is_allowed<F: Network>(&self, key: &FlowKeyOf<F>) -> bool
+    where
+        T: Steps<F>,
+    {
+        let Some(flow) = FamilyTables::<F>::flow(self.tables, key) else { return false };
+        if flow.state.tag != flow::tag::<F>(key) {
             return false;
         }
-        let key = flow::key::<F>(self.id, quoted_peer, &quoted.segment, quoted_direction);
-        let Some(flow) = FamilyTables::<F>::flow(self.tables, &key) else { return false };
-        if flow.state.tag != flow::tag::<F>(&key) {
-            return false;
-        }
-        let judged_as = flow.state.opener().judged_as(quoted_direction);
-        flow.state.allows(judged_as, self.commit) || self.judge_again::<F>(&key, &flow.state, judged_as).allow
+        let judged_as = flow.state.opener().judged_as(self.sight.direction.reversed());
+        flow.state.allows(judged_as, self.sight.commit) || self.judge_again::<F>(key, &flow.state, judged_as).allow
     }
 }

@@ -112,7 +112,7 @@ impl Kernel {
 
     fn fill(&mut self, state: &TableState) -> Result<()> {
         let ebpf = &mut self.datapath;
-        let control = Control { commit: state.commit, abi: ABI_VERSION, tick_s: 0 };
+        let control = Control { commit: state.commit, abi: ABI_VERSION, ..Control::default() };
         Array::try_from(ebpf.map_mut("control").context("control")?)?.set(0, control, 0)?;
         let mut endpoints = hash::<u32, Endpoint>(ebpf, "endpoints")?;
         state.endpoints.iter().try_for_each(|(ifindex, endpoint)| endpoints.insert(ifindex, endpoint, 0))?;

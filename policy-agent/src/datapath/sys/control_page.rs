@@ -20,6 +20,8 @@ struct SharedControl {
     commit: AtomicU64,
     abi: AtomicU32,
     tick_s: AtomicU32,
+    writes: AtomicU32,
+    reserved: AtomicU32,
 }
 
 // SAFETY: made of atomic words, of which any bytes are valid.
@@ -30,6 +32,8 @@ const _: () = {
     assert!(offset_of!(SharedControl, commit) == offset_of!(Control, commit));
     assert!(offset_of!(SharedControl, abi) == offset_of!(Control, abi));
     assert!(offset_of!(SharedControl, tick_s) == offset_of!(Control, tick_s));
+    assert!(offset_of!(SharedControl, writes) == offset_of!(Control, writes));
+    assert!(offset_of!(SharedControl, reserved) == offset_of!(Control, reserved));
 };
 
 impl ControlPage {
@@ -65,6 +69,16 @@ impl ControlPage {
     /// Lets that many seconds pass.
     pub(in crate::datapath) fn tick(&self, seconds: u32) {
         self.control().tick_s.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Tells programs that elements are replaced from now on.
+    pub(in crate::datapath) fn begin_writing(&self) {
+        self.control().writes.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// Tells programs that nothing is written any more.
+    pub(in crate::datapath) fn end_writing(&self) {
+        self.control().writes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Declares the tables complete.
