@@ -6,6 +6,7 @@ mod fill;
 mod machine;
 mod memory;
 mod packet;
+mod path;
 mod report;
 mod sys;
 
@@ -21,6 +22,8 @@ use report::Report;
 enum Bench {
     /// What a packet costs in the kernel, by `BPF_PROG_TEST_RUN`.
     Packet,
+    /// What connections and packets cost between a client and a pod, beside other filters.
+    Path,
     /// What the control plane costs: a million pods listed, and each kind of change.
     Compile,
     /// What a million pods weigh in memory.
@@ -34,6 +37,7 @@ impl Bench {
     fn rounds(self) -> usize {
         match self {
             Self::Packet => 15,
+            Self::Path => 60,
             Self::Compile => 3,
             Self::Memory => 1,
             Self::Fill => 5,
@@ -64,6 +68,7 @@ fn main() -> Result<()> {
     let rounds = arguments.rounds.unwrap_or_else(|| arguments.bench.rounds()).max(1);
     let report: Report = match arguments.bench {
         Bench::Packet => packet::run(rounds)?,
+        Bench::Path => path::run(rounds)?,
         Bench::Compile => compile::run(rounds)?,
         Bench::Memory => memory::run(rounds)?,
         Bench::Fill => fill::run(rounds)?,

@@ -14,6 +14,38 @@ pub struct Report {
     bench: &'static str,
     machine: Machine,
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Skipped>,
+    /// What people see in place of all rows.
+    #[serde(skip)]
+    table: Option<Table>,
+}
+
+/// What this machine cannot measure.
+#[derive(Serialize)]
+pub struct Skipped {
+    /// Its name.
+    pub case: String,
+    /// What is missing.
+    pub reason: String,
+}
+
+/// Which figures are better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    /// Costs.
+    #[default]
+    Lower,
+    /// Rates.
+    Higher,
+}
+
+impl Better {
+    /// Of which nothing needs to be said.
+    fn is_usual(&self) -> bool {
+        *self == Self::Lower
+    }
 }
 
 /// One case: figures of several rounds.
@@ -21,6 +53,8 @@ pub struct Report {
 pub struct Row {
     case: String,
     unit: &'static str,
+    #[serde(skip_serializing_if = "Better::is_usual")]
+    better: Better,
     #[serde(flatten)]
     figures: Figures,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,33 +79,60 @@ struct Baseline {
     median: f64,
 }
 
-/// What a case may cost, in its unit.
+/// What a case may cost, or must reach, in its unit.
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
 pub struct Budget(pub f64);
 
 impl Budget {
-    fn is_kept(self, figure: f64) -> bool {
-        figure <= self.0
+    fn is_kept(self, figure: f64, better: Better) -> bool {
+        match better {
+            Better::Lower => figure <= self.0,
+            Better::Higher => figure >= self.0,
+        }
     }
-}
 
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "≤ {}", self.0)
+    /// The bound.
+    pub fn said(self, better: Better) -> String {
+        match better {
+            Better::Lower => format!("≤ {}", self.0),
+            Better::Higher => format!("≥ {}", self.0),
+        }
     }
 }
 
 impl Row {
     /// A case with the figures of its rounds.
     pub fn new(case: impl Into<String>, unit: &'static str, samples: &[f64]) -> Self {
-        Self { case: case.into(), unit, figures: Figures::of(samples), baseline: None, budget: None }
+        let figures = Figures::of(samples);
+        Self { case: case.into(), unit, better: Better::default(), figures, baseline: None, budget: None }
+    }
+
+    /// Of a kind of which more is better, or less.
+    pub fn better(mut self, better: Better) -> Self {
+        self.better = better;
+        self
     }
 
     /// With what it may cost.
     pub fn budget(mut self, budget: impl Into<Option<Budget>>) -> Self {
         self.budget = budget.into();
         self
+    }
+
+    /// The figure of the middle round.
+    pub fn median(&self) -> f64 {
+        self.figures.median
+    }
+
+    /// Between which figures half of the rounds are.
+    pub fn quartiles(&self) -> (f64, f64) {
+        (self.figures.q1, self.figures.q3)
+    }
+
+    /// Whether it keeps its budget, if there is one.
+    pub fn keeps_budget(&self) -> Option<bool> {
+        self.budget.map(|budget| budget.is_kept(self.figures.median, self.better))
     }
 
     /// Beside another case of the same run.
@@ -168,13 +229,22 @@ impl Figures {
 impl Report {
     /// The rows of a benchmark on this machine.
     pub fn new(bench: &'static str, rows: Vec<Row>) -> Self {
-        Self { bench, machine: Machine::this(), rows }
+        Self { bench, machine: Machine::this(), rows, skipped: Vec::new(), table: None }
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.bench, self.machine)?;
+    /// Shown to people as a table of its own.
+    pub fn shown_as(mut self, table: Table) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// With what could not be measured.
+    pub fn skipped(mut self, skipped: Vec<Skipped>) -> Self {
+        self.skipped = skipped;
+        self
+    }
+
+    fn rows_as_table(&self) -> Table {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         let heads = ["case", "median", "quartiles", "unit", "rounds", "beside", "ratio", "budget", ""];
@@ -187,22 +257,37 @@ impl fmt::Display for Report {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        write!(f, "{table}")
+        table
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.bench, self.machine)?;
+        match &self.table {
+            Some(table) => write!(f, "{table}")?,
+            None => write!(f, "{}", self.rows_as_table())?,
+        }
+        for Skipped { case, reason } in &self.skipped {
+            write!(f, "\n{case} skipped: {reason}")?;
+        }
+        Ok(())
     }
 }
 
 impl Row {
     fn cells(&self) -> Vec<Cell> {
-        let Self { case, unit, figures, baseline, budget } = self;
+        let Self { case, unit, better, figures, baseline, budget } = self;
         let Figures { median, q1, q3, runs } = *figures;
         let (beside, ratio) = match baseline {
             Some(Baseline { case, median: other }) => (case.clone(), format!("{:.2}", median / other)),
             None => Default::default(),
         };
-        let (bound, kept) = match budget {
-            Some(budget) if budget.is_kept(median) => (budget.to_string(), Cell::new("✔").fg(Color::Green)),
-            Some(budget) => (budget.to_string(), Cell::new("✘").fg(Color::Red)),
-            None => (String::new(), Cell::new("")),
+        let bound = budget.map(|budget| budget.said(*better)).unwrap_or_default();
+        let kept = match self.keeps_budget() {
+            Some(true) => Cell::new("✔").fg(Color::Green),
+            Some(false) => Cell::new("✘").fg(Color::Red),
+            None => Cell::new(""),
         };
         let mut cells: Vec<Cell> = [case.clone(), figure(median), format!("{}–{}", figure(q1), figure(q3))]
             .into_iter()
@@ -215,7 +300,7 @@ impl Row {
 }
 
 /// As many digits as mean something.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),
         medium if medium >= 10.0 => format!("{value:.1}"),

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{machine, process, report, workspace};
+use crate::{machine, process, report, setup, workspace};
+
+use super::test::no_lab;
 
 /// What to measure.
 #[derive(Args)]
@@ -27,6 +29,8 @@ pub struct Options {
 enum Bench {
     /// What a packet costs in the kernel (root).
     Packet,
+    /// What connections and packets cost between a client and a pod, beside other filters (root, network namespaces).
+    Path,
     /// What the control plane costs in a large ClusterSet.
     Compile,
     /// What the agent's knowledge of a million pods weighs.
@@ -39,6 +43,7 @@ impl Bench {
     fn as_str(self) -> &'static str {
         match self {
             Self::Packet => "packet",
+            Self::Path => "path",
             Self::Compile => "compile",
             Self::Memory => "memory",
             Self::Fill => "fill",
@@ -50,7 +55,7 @@ impl Bench {
         match self {
             Self::Packet => "1 minute",
             Self::Compile => "4 minutes",
-            Self::Memory | Self::Fill => "2 minutes",
+            Self::Path | Self::Memory | Self::Fill => "2 minutes",
         }
     }
 
@@ -58,6 +63,7 @@ impl Bench {
     fn obstacle(self) -> Option<String> {
         let (kernel, memory_mib) = match self {
             Self::Packet => (machine::no_ebpf(), 1024),
+            Self::Path => (no_lab(), 1024),
             Self::Compile | Self::Memory => (None, 4096),
             Self::Fill => (machine::no_ebpf(), 4096),
         };
@@ -86,6 +92,9 @@ impl Bench {
 pub fn run(options: &Options) -> Result<ExitCode> {
     // Cargo runs benchmarks in the directory of their package.
     let json = options.json.as_deref().map(std::path::absolute).transpose().context("find the current directory")?;
+    if matches!(options.name, None | Some(Bench::Path)) {
+        setup::packages::ensure()?;
+    }
     match options.name {
         Some(bench) => {
             if let Some(obstacle) = bench.obstacle() {

@@ -242,7 +242,7 @@ fn test_name(path: &Path) -> Option<String> {
 }
 
 /// Why a ClusterSet of network namespaces cannot be made here.
-fn no_lab() -> Option<String> {
+pub fn no_lab() -> Option<String> {
     let missing = setup::packages::missing();
     machine::no_ebpf()
         .or_else(|| (!missing.is_empty()).then(|| format!("needs {}", missing.join(", "))))

@@ -1,4 +1,4 @@
-//! Distribution packages with the programs that the tests and the demo call.
+//! Distribution packages with the programs that the tests, the demo and the benchmarks call.
 
 use std::process::{Command, Stdio};
 
@@ -10,18 +10,30 @@ use crate::{process, report};
 struct Tool {
     program: &'static str,
     packages: &'static [&'static str],
+    need: Need,
 }
 
-const TOOLS: [Tool; 4] = [
-    Tool { program: "ip", packages: &["iproute2"] },
-    Tool { program: "ping", packages: &["iputils-ping"] },
-    Tool { program: "ethtool", packages: &["ethtool"] },
-    Tool { program: "bpftool", packages: &["bpftool", "linux-tools-common"] },
+/// Who cannot do without a program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// The tests and the demo.
+    Tests,
+    /// A benchmark, for what it compares with; without it that is left out.
+    Comparison,
+}
+
+const TOOLS: [Tool; 6] = [
+    Tool { program: "ip", packages: &["iproute2"], need: Need::Tests },
+    Tool { program: "ping", packages: &["iputils-ping"], need: Need::Tests },
+    Tool { program: "ethtool", packages: &["ethtool"], need: Need::Tests },
+    Tool { program: "bpftool", packages: &["bpftool", "linux-tools-common"], need: Need::Tests },
+    Tool { program: "nft", packages: &["nftables"], need: Need::Comparison },
+    Tool { program: "iptables", packages: &["iptables"], need: Need::Comparison },
 ];
 
-/// The programs that are absent from this machine.
+/// The programs that are absent from this machine and that tests need.
 pub fn missing() -> Vec<&'static str> {
-    absent().map(|tool| tool.program).collect()
+    absent().filter(|tool| tool.need == Need::Tests).map(|tool| tool.program).collect()
 }
 
 /// Installs what is absent, where that is possible; says what stays absent and how to get it.
@@ -46,10 +58,10 @@ pub fn ensure() -> Result<()> {
         let _the_install_tells = quiet(Command::new("apt-get").arg("update"));
         failed = absent().filter(|tool| !install(tool)).count();
     }
-    let still = missing().join(", ");
+    let still = absent().map(|tool| tool.program).collect::<Vec<_>>().join(", ");
     match failed {
         0 => report::done(&format!("installed {names}")),
-        _ => report::detail(&format!("apt-get could not install {still}: the tests that call them are skipped")),
+        _ => report::detail(&format!("apt-get could not install {still}: what calls them is skipped")),
     }
     Ok(())
 }
