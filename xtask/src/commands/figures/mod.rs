@@ -1,10 +1,11 @@
-//! `cargo xtask figures`: pictures of what benchmarks have measured, for the documents.
+//! `cargo xtask figures`: pictures and tables of what benchmarks have measured, for the documents.
 
 mod bars;
 mod path;
 mod svg;
+mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
@@ -14,10 +15,10 @@ use serde::Deserialize;
 
 use crate::{report, workspace};
 
-/// What to do with the pictures.
+/// What to do with the pictures and tables.
 #[derive(Args)]
 pub struct Options {
-    /// Change nothing; fail if a picture is not what its figures say.
+    /// Change nothing; fail if a picture or a table is not what its figures say.
     #[arg(long)]
     check: bool,
 }
@@ -35,6 +36,8 @@ struct Machine {
     cpu: String,
     cores: usize,
     kernel: String,
+    #[serde(default)]
+    load: f64,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +50,14 @@ struct Row {
     q1: f64,
     q3: f64,
     budget: Option<f64>,
+    baseline: Option<Baseline>,
+}
+
+/// A case of the same run that others are compared with.
+#[derive(Deserialize)]
+struct Baseline {
+    case: String,
+    median: f64,
 }
 
 /// Which figures are better.
@@ -79,7 +90,7 @@ impl Row {
 impl Machine {
     /// In a few words.
     fn said(&self) -> String {
-        let Self { cpu, cores, kernel } = self;
+        let Self { cpu, cores, kernel, load: _ } = self;
         format!("{cpu}, {cores} cores, Linux {kernel}")
     }
 }
@@ -93,22 +104,38 @@ fn short(number: f64) -> String {
     }
 }
 
-/// Draws each `docs/figures/*.json` into the file of the same name that ends in `.svg`.
+/// Draws each `docs/figures/*.json` into the file of the same name that ends in `.svg`, and puts its table into
+/// `docs/performance.md`.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let document = workspace::root().join("docs/performance.md");
+    let mut text = read(&document)?;
     for figures in sources()? {
-        let picture = figures.with_extension("svg");
-        let text = fs::read_to_string(&figures).with_context(|| format!("read {}", figures.display()))?;
-        let bench: Bench = serde_json::from_str(&text).with_context(|| format!("read {}", figures.display()))?;
-        let drawn = draw(&bench);
-        if options.check {
-            let committed = fs::read_to_string(&picture).with_context(|| format!("read {}", picture.display()))?;
-            ensure!(committed == drawn, "{} is not what its figures say: run `cargo xtask figures`", picture.display());
-        } else {
-            fs::write(&picture, drawn).with_context(|| format!("write {}", picture.display()))?;
-            report::done(&format!("drew {}", picture.display()));
+        let bench: Bench =
+            serde_json::from_str(&read(&figures)?).with_context(|| format!("read {}", figures.display()))?;
+        if let Some(with_table) = table::put(&text, &bench) {
+            text = with_table.with_context(|| format!("read {}", document.display()))?;
         }
+        options.write(&figures.with_extension("svg"), &draw(&bench))?;
     }
+    options.write(&document, &text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    /// Writes what figures say, or looks whether it stands there.
+    fn write(&self, file: &Path, text: &str) -> Result<()> {
+        if self.check {
+            ensure!(read(file)? == text, "{} is not what its figures say: run `cargo xtask figures`", file.display());
+            return Ok(());
+        }
+        fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+        report::done(&format!("wrote {}", file.display()));
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("read {}", file.display()))
 }
 
 fn sources() -> Result<Vec<PathBuf>> {

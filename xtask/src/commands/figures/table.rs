@@ -1,0 +1,50 @@
+//! The rows that have a budget as a table of a document, between two marks that name the benchmark.
+
+use anyhow::{Context as _, Result};
+
+use super::{Baseline, Bench, Better, Row, short};
+
+/// A document in which what stands between the marks of a benchmark is its table; `None` where it has no such marks.
+pub fn put(document: &str, bench: &Bench) -> Option<Result<String>> {
+    let begin = format!("<!-- figures: {} -->\n", bench.bench);
+    let (before, rest) = document.split_once(&begin)?;
+    let after = rest.split_once("<!-- end -->").map(|(_, after)| after);
+    let after = after.with_context(|| format!("`{}` has no end", begin.trim_end()));
+    Some(after.map(|after| format!("{before}{begin}{}<!-- end -->{after}", table(bench))))
+}
+
+fn table(bench: &Bench) -> String {
+    let mut table = format!("\n{}, load {:.1}.\n\n", bench.machine.said(), bench.machine.load);
+    table.push_str("| case | median | quartiles | beside | budget | |\n|---|---:|---:|---:|---:|---|\n");
+    for row in &bench.rows {
+        if let Some(budget) = row.budget {
+            let times = |beside: &Baseline| format!("{} × `{}`", short(row.median / beside.median), beside.case);
+            let beside = row.baseline.as_ref().map_or_else(String::new, times);
+            table.push_str(&format!(
+                "| `{}` | {} {} | {} – {} | {beside} | {} {} | {} |\n",
+                row.case,
+                short(row.median),
+                row.unit,
+                short(row.q1),
+                short(row.q3),
+                bound(row.better),
+                short(budget),
+                judgement(row, budget),
+            ));
+        }
+    }
+    table.push('\n');
+    table
+}
+
+fn bound(better: Better) -> char {
+    match better {
+        Better::Lower => '≤',
+        Better::Higher => '≥',
+    }
+}
+
+/// Kept, or by how much it is missed.
+fn judgement(row: &Row, budget: f64) -> String {
+    if row.keeps(budget) { "kept".to_owned() } else { format!("**{} ×**", short(row.median / budget)) }
+}
