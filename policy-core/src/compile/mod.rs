@@ -229,7 +229,7 @@ impl Compiler {
     }
 
     fn is_member(&self, cluster: &crate::model::ClusterId) -> bool {
-        self.index.config().member(cluster).is_some()
+        self.index.member(cluster).is_some()
     }
 
     /// A change of the ClusterSet can move everything, so everything is indexed anew; numbers keep their meaning.

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
+use super::numbers;
 use super::pods::{PodEntry, PodIndex, Pods};
-use crate::model::{ClusterConfig, ClusterId, Lifecycle};
+use crate::model::{ClusterConfig, ClusterId, Lifecycle, Member};
 
 /// The pods that claim each address.
 #[derive(Debug, Default)]
@@ -29,12 +30,12 @@ impl Claims {
             [] => {
                 let (hash, hasher) = (self.hasher.hash_one(address), &self.hasher);
                 let is_same_family = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
-                let rehash = |pod: &PodIndex| {
-                    let own = pods.get(*pod).and_then(|entry| entry.addresses().into_iter().find(is_same_family));
+                let hash_of = |pod: PodIndex| {
+                    let own = pods.get(pod).and_then(|entry| entry.addresses().into_iter().find(is_same_family));
                     own.map_or(0, |own| hasher.hash_one(own))
                 };
                 let table = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
-                table.insert_unique(hash, pod, rehash);
+                numbers::add(table, hash, pod, hash_of);
             }
             [first] => drop(self.contested.insert(address, SmallVec::from_slice(&[*first, pod]))),
             _ => self.contested.entry(address).or_default().push(pod),
@@ -112,10 +113,14 @@ fn winner<'a>(claimants: impl Iterator<Item = PodEntry<'a>>) -> Option<PodEntry<
 
 /// Whether a pod of `cluster` may have `address` at all, by the join records.
 pub fn admissible(config: &ClusterConfig, cluster: &ClusterId, address: IpAddr) -> bool {
-    let Some(member) = config.member(cluster) else { return false };
+    config.member(cluster).is_some_and(|member| admits(config, member, address))
+}
+
+/// Whether a pod of a member may have `address` at all.
+pub fn admits(config: &ClusterConfig, member: &Member, address: IpAddr) -> bool {
     if !member.pod_cidrs.is_empty() {
         return member.pod_cidrs.iter().any(|cidr| cidr.contains(&address));
     }
-    let others = config.members.iter().filter(|other| other.id != *cluster);
+    let others = config.members.iter().filter(|other| other.id != member.id);
     !others.flat_map(|other| &other.pod_cidrs).any(|cidr| cidr.contains(&address))
 }

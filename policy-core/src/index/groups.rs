@@ -53,6 +53,8 @@ pub struct Groups {
     groups: Slots<Group>,
     numbers: HashTable<GroupId>,
     hasher: DefaultHashBuilder,
+    /// The one that was asked for last: listings name the pods of a Deployment one after the other.
+    last: Option<GroupId>,
     texts: Texts,
     by_namespace: HashMap<NamespaceKey, RoaringBitmap>,
     namespaces_by_name: HashMap<Text, BTreeSet<NamespaceKey>>,
@@ -107,18 +109,28 @@ impl Groups {
 
     /// The group of pods like this one, which may have no pod yet.
     pub fn of(&mut self, pod: &Pod) -> GroupId {
+        if let Some(id) = self.last.filter(|id| self.is_of(*id, pod)) {
+            return id;
+        }
+        let id = self.find_or_make(pod);
+        self.last = Some(id);
+        id
+    }
+
+    /// Whether a group is the one of pods like this one. What tells Deployments apart stands in their labels.
+    fn is_of(&self, id: GroupId, pod: &Pod) -> bool {
+        self.groups.get(id.0).is_some_and(|Group { key, .. }| {
+            key.labels == pod.labels
+                && key.namespace.name == pod.key.namespace
+                && key.namespace.cluster == pod.key.cluster
+                && *key.ports == *pod.ports
+        })
+    }
+
+    fn find_or_make(&mut self, pod: &Pod) -> GroupId {
         let (cluster, namespace) = (&pod.key.cluster, &pod.key.namespace);
         let hash = hash(&self.hasher, cluster.as_str(), namespace, &pod.labels, &pod.ports);
-        let groups = &self.groups;
-        let is_like = |id: &GroupId| {
-            groups.get(id.0).is_some_and(|Group { key, .. }| {
-                key.namespace.cluster == *cluster
-                    && key.namespace.name == *namespace
-                    && key.labels == pod.labels
-                    && *key.ports == *pod.ports
-            })
-        };
-        if let Some(id) = self.numbers.find(hash, is_like) {
+        if let Some(id) = self.numbers.find(hash, |id| self.is_of(*id, pod)) {
             return *id;
         }
         let texts = &mut self.texts;

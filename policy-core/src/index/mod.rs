@@ -4,6 +4,7 @@ mod claims;
 mod groups;
 mod labels;
 mod names;
+mod numbers;
 mod pods;
 mod ports;
 mod slots;
@@ -21,7 +22,7 @@ pub use labels::{ClusterLabel, View, cluster_label};
 pub use pods::{Addresses, PodEntry, PodIndex};
 pub use ports::NamedPorts;
 
-use crate::model::{ClusterConfig, ClusterId, Labels, Namespace, NamespaceKey, Pod, PodKey, Text};
+use crate::model::{ClusterConfig, ClusterId, Labels, Member, Namespace, NamespaceKey, Pod, PodKey, Text};
 use claims::Claims;
 use pods::{GroupChange, Pods};
 
@@ -40,6 +41,8 @@ pub struct PodChange {
 #[derive(Debug)]
 pub struct ClusterIndex {
     config: ClusterConfig,
+    /// The places of members in `config`.
+    members: HashMap<ClusterId, usize>,
     namespaces: HashMap<NamespaceKey, Namespace>,
     pods: Pods,
     claims: Claims,
@@ -49,8 +52,13 @@ pub struct ClusterIndex {
 impl ClusterIndex {
     /// An empty index of a ClusterSet.
     pub fn new(config: ClusterConfig) -> Self {
+        let mut members = HashMap::new();
+        for (place, member) in config.members.iter().enumerate() {
+            members.entry(member.id.clone()).or_insert(place);
+        }
         Self {
             config,
+            members,
             namespaces: HashMap::new(),
             pods: Pods::default(),
             claims: Claims::default(),
@@ -61,6 +69,11 @@ impl ClusterIndex {
     /// The ClusterSet.
     pub fn config(&self) -> &ClusterConfig {
         &self.config
+    }
+
+    /// The join record of a cluster, as [`ClusterConfig::member`] has it: there may be thousands.
+    pub fn member(&self, cluster: &ClusterId) -> Option<&Member> {
+        self.members.get(cluster).and_then(|place| self.config.members.get(*place))
     }
 
     /// Whether `cluster` is the local one.
@@ -239,7 +252,8 @@ impl ClusterIndex {
 
     fn add_claims(&mut self, number: PodIndex, pod: &Pod, change: &mut PodChange) {
         for &address in &pod.addresses {
-            if !admissible(&self.config, &pod.key.cluster, address) {
+            let member = self.member(&pod.key.cluster);
+            if !member.is_some_and(|member| claims::admits(&self.config, member, address)) {
                 self.outside.insert((address, pod.key.clone()));
                 continue;
             }

@@ -4,7 +4,7 @@
 //! What pods of one Deployment share their group holds. What is left of a pod is a record of 48 bytes and the end of its
 //! name; whoever needs a whole [`Pod`] gets it put together again.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::groups::{Group, GroupId, Groups, Share};
 use super::names::{Name, Names};
+use super::numbers;
 use super::slots::Slots;
 use crate::intern::Interner;
 use crate::model::{ClusterId, ContainerPort, Labels, Lifecycle, NamespaceKey, Pod, PodKey, Text, Timestamp};
@@ -120,7 +121,7 @@ impl Pods {
 
     /// A pod by its name.
     pub fn find(&self, key: &PodKey) -> Option<PodEntry<'_>> {
-        let hash = self.hash(key.cluster.as_str(), &key.namespace, &key.name);
+        let hash = self.hash(key.cluster.as_str(), &key.namespace, key.name.as_bytes());
         self.get(*self.numbers.find(hash, |number| self.get(*number).is_some_and(|entry| entry.is_named(key)))?)
     }
 
@@ -151,9 +152,9 @@ impl Pods {
         if let Some(address) = pod.addresses.iter().find_map(v6) {
             self.set_v6(number, address);
         }
-        let hash = self.hash(pod.key.cluster.as_str(), &pod.key.namespace, &pod.key.name);
+        let hash = self.hash(pod.key.cluster.as_str(), &pod.key.namespace, pod.key.name.as_bytes());
         let mut numbers = std::mem::take(&mut self.numbers);
-        numbers.insert_unique(hash, number, |number| self.hash_of(*number));
+        numbers::add(&mut numbers, hash, number, |number| self.hash_of(number));
         self.numbers = numbers;
         let is_born = self.groups.join(group, share(pod.is_workload(), number));
         (number, if is_born { GroupChange::Born(group) } else { GroupChange::None })
@@ -188,14 +189,19 @@ impl Pods {
         self.v6[place] = address;
     }
 
-    fn hash(&self, cluster: &str, namespace: &str, name: &str) -> u64 {
-        self.hasher.hash_one((cluster, namespace, name))
+    fn hash(&self, cluster: &str, namespace: &str, name: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        (cluster, namespace).hash(&mut hasher);
+        hasher.write(name);
+        hasher.finish()
     }
 
     fn hash_of(&self, number: PodIndex) -> u64 {
         self.get(number).map_or(0, |entry| {
-            let NamespaceKey { cluster, name } = entry.namespace();
-            self.hash(cluster.as_str(), name, &entry.name())
+            let NamespaceKey { cluster, name: namespace } = entry.namespace();
+            let mut name: SmallVec<[u8; 253]> = SmallVec::new();
+            entry.name_parts().iter().for_each(|part| name.extend_from_slice(part.as_bytes()));
+            self.hash(cluster.as_str(), namespace, &name)
         })
     }
 }
@@ -264,8 +270,12 @@ impl<'a> PodEntry<'a> {
 
     /// Its name.
     pub fn name(self) -> String {
+        self.name_parts().concat()
+    }
+
+    fn name_parts(self) -> [&'a str; 2] {
         let stem = if self.has(flag::STEM) { &*self.group.stem } else { "" };
-        [stem, self.pods.names.get(self.record.name)].concat()
+        [stem, self.pods.names.get(self.record.name)]
     }
 
     /// What names it among all pods.
