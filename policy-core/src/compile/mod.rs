@@ -9,6 +9,7 @@ mod subjects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -20,9 +21,8 @@ pub use flatten::{PortRange, PortTable, RuleId};
 pub use rows::Rows;
 pub use subjects::{SubjectPolicies, Subjects, scope};
 
-use crate::by_address::ByAddress;
 use crate::facet::{FacetId, FacetTable, Signature};
-use crate::index::{ClusterIndex, GroupId, PodChange, PodEntry};
+use crate::index::{ClusterIndex, GroupId, Note, PodChange, PodEntry};
 use crate::intern::{Effect, Interner};
 use crate::model::{ClusterConfig, Event, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Text};
 use blocks::BlockTable;
@@ -39,13 +39,24 @@ pub struct PolicyId(pub u32);
 impl Identity {
     /// Nobody, the world.
     pub const WORLD: Self = Self(IDENTITY_WORLD);
+
+    fn noted(note: NonZeroU32) -> Self {
+        Self(note.get())
+    }
+
+    /// As it is noted of an address; the world is no address's own.
+    fn note(self) -> Note {
+        NonZeroU32::new(self.0)
+    }
 }
+
+const _: () = assert!(IDENTITY_WORLD == 0, "a note of zero is none");
 
 /// What has changed since it was last taken: where desired and real tables may differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// Exact addresses.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Exact addresses, with the identity that each has now.
+    pub addresses: Vec<(IpAddr, Option<Identity>)>,
     /// Prefixes.
     pub prefixes: BTreeSet<IpNet>,
     /// Subjects: they, their policies, or who else claims an address of theirs.
@@ -57,6 +68,18 @@ pub struct Dirty {
 }
 
 impl Dirty {
+    /// Sorts the addresses; of one that stands several times, what was said last counts.
+    pub fn settle(&mut self) {
+        self.addresses.sort_by_key(|(address, _)| *address);
+        self.addresses.dedup_by(|later, earlier| {
+            let is_same = later.0 == earlier.0;
+            if is_same {
+                *earlier = *later;
+            }
+            is_same
+        });
+    }
+
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         let Self { addresses, prefixes, subjects, rows, port_tables } = self;
@@ -67,7 +90,9 @@ impl Dirty {
 /// What a batch of events has touched so far.
 #[derive(Debug, Default)]
 struct Touched {
-    addresses: BTreeSet<IpAddr>,
+    addresses: Vec<IpAddr>,
+    /// The identities that addresses had with pods that are gone, or were put in place anew.
+    left: HashMap<IpAddr, NonZeroU32>,
     groups: BTreeSet<GroupId>,
     subjects: BTreeSet<PodKey>,
     blocks: bool,
@@ -83,7 +108,6 @@ pub struct Compiler {
     facets: FacetTable,
     blocks: BlockTable,
     identities: Interner<Signature>,
-    addresses: ByAddress<Identity>,
     prefixes: BTreeMap<IpNet, Identity>,
     rows: Rows,
     dirty: Dirty,
@@ -100,7 +124,6 @@ impl Compiler {
             facets: FacetTable::default(),
             blocks: BlockTable::default(),
             identities: Interner::starting_at(IDENTITY_WORLD + 1),
-            addresses: ByAddress::default(),
             prefixes: BTreeMap::new(),
             rows: Rows::default(),
             dirty: Dirty::default(),
@@ -135,12 +158,12 @@ impl Compiler {
 
     /// The identity of an exact address, if it has an entry of its own.
     pub fn address(&self, address: IpAddr) -> Option<Identity> {
-        self.addresses.get(&address).copied()
+        self.index.note(address).map(Identity::noted)
     }
 
     /// All exact addresses.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Identity)> {
-        self.addresses.iter().map(|(address, identity)| (address, *identity))
+        self.index.notes().map(|(address, note)| (address, Identity::noted(note)))
     }
 
     /// All prefixes, a longer one after those around it.
@@ -173,9 +196,11 @@ impl Compiler {
         &self.dirty
     }
 
-    /// What has changed since this was last asked.
+    /// What has changed since this was last asked: each address once, in order.
     pub fn take_dirty(&mut self) -> Dirty {
-        std::mem::take(&mut self.dirty)
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.settle();
+        dirty
     }
 
     /// Gives back what could not be carried out, so that it is tried again with the next change.
@@ -241,7 +266,10 @@ impl Compiler {
         for (group, _) in old.groups() {
             self.facets.forget(group);
         }
-        touched.addresses.extend(self.addresses.keys());
+        for (address, note) in old.notes() {
+            touched.addresses.push(address);
+            touched.left.insert(address, note);
+        }
         touched.subjects.extend(self.subjects.all().keys().cloned());
         touched.groups.clear();
         for namespace in old.namespaces() {
@@ -271,7 +299,7 @@ impl Compiler {
     }
 
     fn pod_changed(&mut self, key: &PodKey, change: PodChange, touched: &mut Touched) {
-        let PodChange { addresses, born, died } = change;
+        let PodChange { addresses, notes, born, died } = change;
         if let Some(id) = died {
             self.facets.forget(id);
             touched.groups.remove(&id);
@@ -287,6 +315,7 @@ impl Compiler {
             self.dirty.subjects.extend(claimants);
         }
         touched.addresses.extend(addresses);
+        touched.left.extend(notes);
         if self.index.is_local(&key.cluster) {
             if self.subjects.all().contains_key(key) {
                 self.dirty.subjects.insert(key.clone());
@@ -333,11 +362,15 @@ impl Compiler {
         if touched.blocks {
             self.settle_prefixes(&mut touched);
         }
-        for id in &touched.groups {
-            touched.addresses.extend(self.index.pods_of(*id).flat_map(PodEntry::addresses));
+        let mut addresses = std::mem::take(&mut touched.addresses);
+        addresses.sort();
+        addresses.dedup();
+        for address in addresses {
+            let left = touched.left.remove(&address);
+            self.settle_address(address, left);
         }
-        for address in touched.addresses {
-            self.settle_address(address);
+        for group in touched.groups {
+            self.settle_group(group);
         }
     }
 
@@ -361,7 +394,7 @@ impl Compiler {
     fn settle_prefixes(&mut self, touched: &mut Touched) {
         let moved = self.blocks.cut();
         let covered = |address: &IpAddr| moved.iter().any(|prefix| prefix.contains(address));
-        touched.addresses.extend(self.addresses.keys().filter(covered));
+        touched.addresses.extend(self.index.notes().map(|(address, _)| address).filter(covered));
         for prefix in moved {
             let identity = self.blocks.prefix(&prefix).cloned().map(|signature| self.acquire_identity(signature));
             let before = match identity {
@@ -375,18 +408,41 @@ impl Compiler {
         }
     }
 
+    fn settle_address(&mut self, address: IpAddr, left: Note) {
+        let identity = self.identity_of(address, self.index.owner(address).and_then(PodEntry::group));
+        let before = left.or(self.index.set_note(address, identity.and_then(Identity::note)));
+        self.identity_moved(address, before, identity);
+    }
+
+    /// Most addresses are of one pod alone, and those of a group mostly lie in the same blocks.
+    fn settle_group(&mut self, group: GroupId) {
+        let addresses: Vec<_> = self.index.addresses_of(group).collect();
+        for (address, pod) in addresses {
+            match pod {
+                Some(pod) => {
+                    let identity = self.identity_of(address, Some(group));
+                    let before = self.index.set_note_of(pod, address, identity.and_then(Identity::note));
+                    self.identity_moved(address, before, identity);
+                }
+                None => self.settle_address(address, None),
+            }
+        }
+    }
+
     /// An address has an entry of its own when a group's signature says more of it than its prefix.
-    fn settle_address(&mut self, address: IpAddr) {
-        let group = self.index.owner(address).and_then(PodEntry::group);
+    fn identity_of(&mut self, address: IpAddr, group: Option<GroupId>) -> Option<Identity> {
         let mut signature = Signature::from_slice(group.map_or(&[], |group| self.facets.signature(group)));
-        let identity = (!signature.is_empty()).then(|| {
+        (!signature.is_empty()).then(|| {
             signature.extend_from_slice(self.blocks.covering(address));
             signature.sort_unstable();
             self.acquire_identity(signature)
-        });
-        let before = self.addresses.set(address, identity);
+        })
+    }
+
+    fn identity_moved(&mut self, address: IpAddr, before: Note, identity: Option<Identity>) {
+        let before = before.map(Identity::noted);
         if before != identity {
-            self.dirty.addresses.insert(address);
+            self.dirty.addresses.push((address, identity));
         }
         self.release_identity(before);
     }

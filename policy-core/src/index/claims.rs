@@ -72,6 +72,11 @@ impl Claims {
         table.find(hash, |pod| has_address(pods, *pod, address)).map_or(&[], std::slice::from_ref)
     }
 
+    /// Whether several pods claim an address.
+    pub fn is_contested(&self, address: &IpAddr) -> bool {
+        self.contested.contains_key(address)
+    }
+
     /// The addresses that several pods claim, with the pods, in order.
     pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[PodIndex])> {
         self.contested.iter().map(|(address, claimants)| (*address, claimants.as_slice()))

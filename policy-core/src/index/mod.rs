@@ -12,14 +12,16 @@ mod texts;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 
 pub use claims::admissible;
 pub use groups::{Group, GroupId, GroupKey};
 pub use labels::{ClusterLabel, View, cluster_label};
-pub use pods::{Addresses, PodEntry, PodIndex};
+pub use pods::{Addresses, Note, PodEntry, PodIndex};
 pub use ports::NamedPorts;
 
 use crate::model::{ClusterConfig, ClusterId, Labels, Member, Namespace, NamespaceKey, Pod, PodKey, Text};
@@ -31,6 +33,8 @@ use pods::{GroupChange, Pods};
 pub struct PodChange {
     /// Addresses whose owner may be another one now, or of another group.
     pub addresses: Addresses,
+    /// What was noted of addresses with the pod as it was before.
+    pub notes: SmallVec<[(IpAddr, NonZeroU32); 2]>,
     /// A group that did not exist before.
     pub born: Option<GroupId>,
     /// A group that has no pod any more.
@@ -185,6 +189,52 @@ impl ClusterIndex {
         claims::owner(&self.config.local, refused.filter_map(|(_, key)| self.pod(key)))
     }
 
+    /// What is noted of an address, with whomever of its claimants.
+    pub fn note(&self, address: IpAddr) -> Note {
+        self.claimants(address).find_map(|claimant| claimant.note(address))
+    }
+
+    /// All addresses of which something is noted.
+    pub fn notes(&self) -> impl Iterator<Item = (IpAddr, NonZeroU32)> {
+        self.pods().flat_map(|entry| {
+            let noted = move |address| Some((address, entry.note(address)?));
+            entry.addresses().into_iter().filter_map(noted)
+        })
+    }
+
+    /// Notes something of an address with its owner, and with nobody else; returns the note before. Of an address without
+    /// an owner nothing is noted.
+    pub fn set_note(&mut self, address: IpAddr, note: Note) -> Note {
+        let is_v4 = address.is_ipv4();
+        if let [alone] = *self.claims.of(address, &self.pods) {
+            return self.pods.set_note(alone, is_v4, note);
+        }
+        let owner = self.owner(address).map(PodEntry::number);
+        let claimants: SmallVec<[PodIndex; 4]> = self.claims.of(address, &self.pods).into();
+        let before = claimants.into_iter().filter_map(|claimant| self.pods.set_note(claimant, is_v4, None)).last();
+        if let Some(owner) = owner {
+            self.pods.set_note(owner, is_v4, note);
+        }
+        before
+    }
+
+    /// Notes something of an address of a pod that alone claims it; returns the note before.
+    pub fn set_note_of(&mut self, pod: PodIndex, address: IpAddr, note: Note) -> Note {
+        self.pods.set_note(pod, address.is_ipv4(), note)
+    }
+
+    /// The addresses of a group's pods, with each the pod if it alone claims it.
+    pub fn addresses_of(&self, group: GroupId) -> impl Iterator<Item = (IpAddr, Option<PodIndex>)> {
+        let claims_alone = |address: &IpAddr, entry: PodEntry<'_>| {
+            !self.claims.is_contested(address)
+                && (self.outside.is_empty() || !self.outside.contains(&(*address, entry.key())))
+        };
+        self.pods_of(group).flat_map(move |entry| {
+            let addresses = entry.addresses().into_iter();
+            addresses.map(move |address| (address, claims_alone(&address, entry).then_some(entry.number())))
+        })
+    }
+
     /// The addresses that several pods claim, with the pods, in order.
     pub fn contested(&self) -> impl Iterator<Item = (IpAddr, &[PodIndex])> {
         self.claims.contested()
@@ -243,6 +293,7 @@ impl ClusterIndex {
                 self.outside.remove(&(address, entry.key()));
             }
             change.addresses.push(address);
+            change.notes.extend(entry.note(address).map(|note| (address, note)));
         }
         if let GroupChange::Died(group) = self.pods.remove(number) {
             change.died = Some(group);

@@ -1,12 +1,12 @@
 //! All pods of all members, in the least memory in which they can be told apart: there may be a million of them, of
 //! which this node has a few dozen.
 //!
-//! What pods of one Deployment share their group holds. What is left of a pod is a record of 48 bytes and the end of its
+//! What pods of one Deployment share their group holds. What is left of a pod is a record of 52 bytes and the end of its
 //! name; whoever needs a whole [`Pod`] gets it put together again.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
@@ -26,8 +26,13 @@ pub struct PodIndex(u32);
 /// A pod's addresses, in the order in which the object has them.
 pub type Addresses = SmallVec<[IpAddr; 2]>;
 
+/// A number that the compiler notes of an address, with the pod whose it is: a table of its own would weigh more than a
+/// third of all that is kept of the pod.
+pub type Note = Option<NonZeroU32>;
+
 /// What is kept of a pod alone.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 struct Record {
     /// Its name, without the stem of its group where [`flag::STEM`] says so.
     name: Name,
@@ -37,10 +42,19 @@ struct Record {
     created_ns: u32,
     created_s: i64,
     v4: [u8; 4],
+    /// Of the IPv4 address.
+    note: Note,
     uid: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Option<Record>>() == 48);
+const _: () = assert!(size_of::<Option<Record>>() == 52);
+
+/// An IPv6 address.
+#[derive(Clone, Copy, Debug, Default)]
+struct V6 {
+    address: [u8; 16],
+    note: Note,
+}
 
 /// The node of a pod that is bound to none.
 const NO_NODE: u32 = u32::MAX;
@@ -68,7 +82,7 @@ mod flag {
 pub struct Pods {
     records: Slots<Record>,
     /// By number, as far as any pod has one.
-    v6: Vec<[u8; 16]>,
+    v6: Vec<V6>,
     names: Names,
     numbers: HashTable<PodIndex>,
     hasher: DefaultHashBuilder,
@@ -146,6 +160,7 @@ impl Pods {
             created_ns: pod.created.map_or(NO_TIME, |created| created.ns),
             created_s: pod.created.map_or(0, |created| created.s),
             v4: pod.addresses.iter().find_map(v4).unwrap_or_default(),
+            note: None,
             uid,
         };
         let number = PodIndex(self.records.insert(record));
@@ -184,9 +199,18 @@ impl Pods {
     fn set_v6(&mut self, number: PodIndex, address: [u8; 16]) {
         let place = number.0 as usize;
         if self.v6.len() <= place {
-            self.v6.resize(place + 1, [0; 16]);
+            self.v6.resize(place + 1, V6::default());
         }
-        self.v6[place] = address;
+        self.v6[place] = V6 { address, note: None };
+    }
+
+    /// Notes something of the address that a pod has of a family; returns the note before.
+    pub fn set_note(&mut self, number: PodIndex, is_v4: bool, note: Note) -> Note {
+        let Some(record) = self.records.get_mut(number.0) else { return None };
+        if is_v4 {
+            return std::mem::replace(&mut record.note, note);
+        }
+        self.v6.get_mut(number.0 as usize).and_then(|v6| std::mem::replace(&mut v6.note, note))
     }
 
     fn hash(&self, cluster: &str, namespace: &str, name: &[u8]) -> u64 {
@@ -395,7 +419,16 @@ impl<'a> PodEntry<'a> {
         self.record.flags.get() & flags != 0
     }
 
+    /// What is noted of one of its addresses.
+    pub fn note(self, address: IpAddr) -> Note {
+        match address {
+            _ if !self.has_address(address) => None,
+            IpAddr::V4(_) => self.record.note,
+            IpAddr::V6(_) => self.pods.v6.get(self.number.0 as usize)?.note,
+        }
+    }
+
     fn v6(self) -> Option<[u8; 16]> {
-        self.has(flag::V6).then(|| self.pods.v6.get(self.number.0 as usize).copied()).flatten()
+        self.has(flag::V6).then(|| self.pods.v6.get(self.number.0 as usize)).flatten().map(|v6| v6.address)
     }
 }

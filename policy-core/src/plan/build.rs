@@ -95,13 +95,17 @@ impl Goal<'_> {
         let compiler = self.compiler;
         let rows = compiler.rows().all().map(|(policy, identity, _)| (policy, identity));
         let known = now.rules.keys().map(|key| (PolicyId(key.policy), Identity(key.identity)));
-        Dirty {
-            addresses: compiler.addresses().map(|(address, _)| address).chain(now.idents.keys()).collect(),
+        let wanted = compiler.addresses().map(|(address, identity)| (address, Some(identity)));
+        let gone = now.idents.keys().filter(|address| compiler.address(*address).is_none());
+        let mut everywhere = Dirty {
+            addresses: wanted.chain(gone.map(|address| (address, None))).collect(),
             prefixes: compiler.prefixes().keys().chain(now.nets.keys()).copied().collect(),
             subjects: BTreeSet::new(),
             rows: rows.chain(known).collect(),
             port_tables: compiler.rows().port_tables().into_iter().chain(now.ports.keys().copied()).collect(),
-        }
+        };
+        everywhere.settle();
+        everywhere
     }
 }
 
@@ -134,9 +138,9 @@ impl Builder<'_> {
         }
     }
 
-    fn addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
-        for &address in addresses {
-            let wanted = self.goal.compiler.address(address).map_or(IDENTITY_ABSENT, |identity| identity.0);
+    fn addresses(&mut self, addresses: &[(IpAddr, Option<Identity>)]) {
+        for &(address, identity) in addresses {
+            let wanted = identity.map_or(IDENTITY_ABSENT, |identity| identity.0);
             let known = self.now.idents.get(&address);
             if known.is_none() && wanted == IDENTITY_ABSENT {
                 continue;
