@@ -10,6 +10,7 @@ use policy_common::table::{
     POLICY_HOLD, RuleKey, Tagged,
 };
 
+use super::early::Early;
 use super::tables::{TableState, Write, ident};
 use super::{Limits, Plan, Step, TableFull};
 use crate::compile::{Compiler, Dirty, Identity, PolicyId};
@@ -139,19 +140,21 @@ impl Builder<'_> {
     }
 
     fn addresses(&mut self, addresses: &[(IpAddr, Option<Identity>)]) {
+        let mut early = Early::of(self.now, &self.stage, addresses);
         for &(address, identity) in addresses {
+            let known = self.now.idents.get(&address).copied();
+            let live = known.map_or(IDENTITY_ABSENT, |known| known[self.live]);
             let wanted = identity.map_or(IDENTITY_ABSENT, |identity| identity.0);
-            let known = self.now.idents.get(&address);
             if known.is_none() && wanted == IDENTITY_ABSENT {
                 continue;
             }
-            let pointer = Pointer {
-                live: known.map_or(IDENTITY_ABSENT, |known| known[self.live]),
-                wanted,
-                stays: wanted != IDENTITY_ABSENT,
-                known: known.copied(),
-            };
-            self.move_pointer(&pointer, |ids| Write::Ident(address, ids.map(|ids| ident(address, ids))));
+            let write = |ids: Option<[u32; 2]>| Write::Ident(address, ids.map(|ids| ident(address, ids)));
+            if live != wanted && early.as_mut().is_some_and(|early| early.is_unseen(address, live, wanted)) {
+                self.stage.push(write(Some([wanted; 2])));
+                self.moved += 1;
+                continue;
+            }
+            self.move_pointer(&Pointer { live, wanted, stays: wanted != IDENTITY_ABSENT, known }, write);
         }
     }
 

@@ -85,27 +85,36 @@ pub struct TableFull {
     pub limit: usize,
 }
 
-/// The table that a write changes, and whether the write adds an element to it.
-fn addition(state: &TableState, write: &Write) -> Option<Table> {
+/// The table that a write puts an element into.
+fn target(write: &Write) -> Option<Table> {
     let family = |v4: bool, tables: [Table; 2]| if v4 { tables[0] } else { tables[1] };
     match write {
-        Write::Endpoint(key, Some(_)) if !state.endpoints.contains_key(key) => Some(Table::Endpoints),
-        Write::Local(key, Some(_)) if !state.local.contains_key(key) => {
-            Some(family(key.is_ipv4(), [Table::LocalV4, Table::LocalV6]))
-        }
-        Write::Ident(key, Some(_)) if !state.idents.contains_key(key) => {
-            Some(family(key.is_ipv4(), [Table::IdentV4, Table::IdentV6]))
-        }
-        Write::Net(key, Some(_)) if !state.nets.contains_key(key) => {
-            Some(family(key.addr().is_ipv4(), [Table::NetsV4, Table::NetsV6]))
-        }
-        Write::Rule(key, Some(_)) if !state.rules.contains_key(key) => Some(Table::Rules),
-        Write::Port(key, Some(_))
-            if !state.ports.get(&key.place.table).is_some_and(|table| table.contains_key(key)) =>
-        {
-            Some(Table::Ports)
-        }
-        _ => None,
+        Write::Endpoint(_, Some(_)) => Some(Table::Endpoints),
+        Write::Local(key, Some(_)) => Some(family(key.is_ipv4(), [Table::LocalV4, Table::LocalV6])),
+        Write::Ident(key, Some(_)) => Some(family(key.is_ipv4(), [Table::IdentV4, Table::IdentV6])),
+        Write::Net(key, Some(_)) => Some(family(key.addr().is_ipv4(), [Table::NetsV4, Table::NetsV6])),
+        Write::Rule(_, Some(_)) => Some(Table::Rules),
+        Write::Port(_, Some(_)) => Some(Table::Ports),
+        Write::Endpoint(_, None)
+        | Write::Local(_, None)
+        | Write::Ident(_, None)
+        | Write::Net(_, None)
+        | Write::Rule(_, None)
+        | Write::Port(_, None)
+        | Write::ClearCounters(_) => None,
+    }
+}
+
+/// Whether the element that a write puts in place is another one than there were.
+fn is_addition(state: &TableState, write: &Write) -> bool {
+    match write {
+        Write::Endpoint(key, _) => !state.endpoints.contains_key(key),
+        Write::Local(key, _) => !state.local.contains_key(key),
+        Write::Ident(key, _) => !state.idents.contains_key(key),
+        Write::Net(key, _) => !state.nets.contains_key(key),
+        Write::Rule(key, _) => !state.rules.contains_key(key),
+        Write::Port(key, _) => !state.ports.get(&key.place.table).is_some_and(|table| table.contains_key(key)),
+        Write::ClearCounters(_) => false,
     }
 }
 
@@ -134,15 +143,18 @@ impl Limits {
 
     /// Whether these writes, made in any order before anything is deleted, fit.
     pub fn check(&self, state: &TableState, stage: &[Write]) -> Result<(), TableFull> {
-        let mut added: BTreeMap<Table, usize> = BTreeMap::new();
-        for table in stage.iter().filter_map(|write| addition(state, write)) {
-            *added.entry(table).or_default() += 1;
-        }
-        for (table, count) in added {
-            let need = state.len(table) + count;
-            if let Some(&limit) = self.most.get(&table)
-                && need > limit
-            {
+        let mut written = [0; Table::ALL.len()];
+        stage.iter().filter_map(target).for_each(|table| written[table as usize] += 1);
+        for table in Table::ALL {
+            let Some(&limit) = self.most.get(&table) else { continue };
+            // Mostly there is room for more than all of them.
+            let writes = written[table as usize];
+            if writes == 0 || writes <= self.room(table, state) {
+                continue;
+            }
+            let added = stage.iter().filter(|write| target(write) == Some(table) && is_addition(state, write));
+            let need = state.len(table) + added.count();
+            if need > limit {
                 return Err(TableFull { table, need, limit });
             }
         }

@@ -3,9 +3,12 @@
 //!
 //! *stage* adds what nothing points at yet and writes the slots that are not live; *flip* makes them live; after a
 //! *grace* period no program can still read the old slots; *sweep* copies the live slot over the other and deletes
-//! what nothing points at any more. Rows are never changed, only added and deleted.
+//! what nothing points at any more. Rows are never changed, only added and deleted. An address whose old and new
+//! identities no policy in force tells apart is written once, both slots before the flip: so most are that a new policy is
+//! the first to ask for, and all of the first plan.
 
 mod build;
+mod early;
 mod limits;
 mod tables;
 
