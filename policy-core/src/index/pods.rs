@@ -206,7 +206,7 @@ impl Pods {
 
     /// Notes something of the address that a pod has of a family; returns the note before.
     pub fn set_note(&mut self, number: PodIndex, is_v4: bool, note: Note) -> Note {
-        let Some(record) = self.records.get_mut(number.0) else { return None };
+        let record = self.records.get_mut(number.0)?;
         if is_v4 {
             return std::mem::replace(&mut record.note, note);
         }
