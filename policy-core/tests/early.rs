@@ -24,8 +24,8 @@ fn peer(number: u32, labels: &str) -> PodBuilder {
     pod(&format!("b/shop/peer-{number}")).labels(labels).ip(&format!("10.2.0.{number}"))
 }
 
-fn then(node: &mut Node, events: Vec<Event>) -> Plan {
-    node.apply(&events);
+fn then(node: &mut Node, events: &[Event]) -> Plan {
+    node.apply(events);
     node.settle().expect("there are no limits")
 }
 
@@ -70,8 +70,8 @@ fn the_first_plan_writes_each_address_once() {
 fn addresses_that_only_a_new_policy_asks_for_are_written_once() {
     let (mut node, _) = node();
     let others = (4..=5).map(|number| peer(number, "app=list").into());
-    then(&mut node, others.collect());
-    assert_eq!(writes(&then(&mut node, vec![lists()])), [vec!["10.2.0.4 aa", "10.2.0.5 aa"], vec![]]);
+    then(&mut node, &others.collect::<Vec<_>>());
+    assert_eq!(writes(&then(&mut node, &[lists()])), [vec!["10.2.0.4 aa", "10.2.0.5 aa"], vec![]]);
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn an_address_without_an_entry_is_judged_by_the_block_around_it_until_the_flip()
     let (mut node, _) = node();
     let block = policy("a/shop/block").select("app=web").ingress([rule().peer(block("10.2.0.4/31", ""))]);
     let others = (4..=6).map(|number| peer(number, "app=list").into());
-    then(&mut node, others.chain([block.into()]).collect());
-    let plan = then(&mut node, vec![peer(4, "app=cart").into(), peer(6, "app=cart").into()]);
+    then(&mut node, &others.chain([block.into()]).collect::<Vec<_>>());
+    let plan = then(&mut node, &[peer(4, "app=cart").into(), peer(6, "app=cart").into()]);
     assert_eq!(writes(&plan), [vec!["10.2.0.4 aa", "10.2.0.6 -b"], vec!["10.2.0.6 bb"]]);
 }
 
@@ -88,9 +88,9 @@ fn an_address_without_an_entry_is_judged_by_the_block_around_it_until_the_flip()
 fn addresses_that_a_policy_in_force_tells_apart_wait_for_the_flip() {
     let (mut node, _) = node();
     let relabelled = (1..=2).map(|number| peer(number, "app=list").into());
-    let plan = then(&mut node, relabelled.collect());
+    let plan = then(&mut node, &relabelled.collect::<Vec<_>>());
     assert_eq!(writes(&plan), [vec!["10.2.0.1 a-", "10.2.0.2 a-"], vec!["10.2.0.1 gone", "10.2.0.2 gone"]]);
     let back = (1..=2).map(|number| peer(number, "app=cart").into());
-    let plan = then(&mut node, back.collect());
+    let plan = then(&mut node, &back.collect::<Vec<_>>());
     assert_eq!(writes(&plan), [vec!["10.2.0.1 -a", "10.2.0.2 -a"], vec!["10.2.0.1 aa", "10.2.0.2 aa"]]);
 }
