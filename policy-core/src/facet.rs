@@ -371,7 +371,7 @@ fn matching_groups(facet: &PodFacet, index: &ClusterIndex) -> RoaringBitmap {
     if let Some((key, values)) = facet.needed_labels() {
         let mut labelled = RoaringBitmap::new();
         for groups in values.iter().filter_map(|value| index.groups_labelled(key, value)) {
-            labelled |= groups;
+            groups.add_to(&mut labelled);
         }
         candidates &= labelled;
     }

@@ -65,7 +65,7 @@ impl Node {
         let highest = |numbers: &mut dyn Iterator<Item = u32>| {
             numbers.filter(|number| *number != POLICY_HOLD).max().unwrap_or_default()
         };
-        let pointed = tables.idents.values().flatten().copied();
+        let pointed = tables.idents.identities();
         let pointed = pointed.chain(tables.nets.values().flat_map(|net| net.slots));
         let held = tables.endpoints.values().flat_map(|endpoint| endpoint.policy);
         let held = held.flat_map(|policy| [policy.egress.id, policy.ingress.id]);

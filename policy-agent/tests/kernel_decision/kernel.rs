@@ -124,7 +124,7 @@ impl Kernel {
             .expect("local");
         }
         for (address, identities) in state.idents.iter() {
-            let ident = ident(address, *identities);
+            let ident = ident(address, identities);
             match address {
                 IpAddr::V4(it) => self.hash::<[u8; 4], Ident>("ident_v4").insert(it.octets(), ident, 0),
                 IpAddr::V6(it) => self.hash::<[u8; 16], Ident>("ident_v6").insert(it.octets(), ident, 0),

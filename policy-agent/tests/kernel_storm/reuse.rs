@@ -109,7 +109,7 @@ fn same_again(machine: &Machine, family: Family) -> [Step; 2] {
     let replace = |address, ident| Step::Write(Write::Ident(address, Some(ident)));
     [
         replace(stranger, Ident { slots: [word; 2] }),
-        replace(friend, ident(friend, machine.node.tables().idents[&friend])),
+        replace(friend, ident(friend, machine.node.tables().idents.get(&friend).expect("a friend has an identity"))),
     ]
 }
 

@@ -1,13 +1,14 @@
 //! Groups: pods that no selector and no port name can tell apart.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
 
 use super::pods::PodIndex;
 use super::ports::NamedPorts;
+use super::posting::Posting;
 use super::slots::Slots;
 use super::texts::Texts;
 use crate::model::{ContainerPort, Labels, NamespaceKey, Pod, Text};
@@ -58,7 +59,7 @@ pub struct Groups {
     texts: Texts,
     by_namespace: HashMap<NamespaceKey, RoaringBitmap>,
     namespaces_by_name: HashMap<Text, BTreeSet<NamespaceKey>>,
-    by_label: HashMap<(Text, Text), RoaringBitmap>,
+    by_label: HashMap<(Text, Text), Posting>,
 }
 
 /// A pod's share in a group.
@@ -98,12 +99,12 @@ impl Groups {
     }
 
     /// Those whose pods carry a label.
-    pub fn labelled(&self, key: &Text, value: &Text) -> Option<&RoaringBitmap> {
+    pub fn labelled(&self, key: &Text, value: &Text) -> Option<&Posting> {
         self.by_label.get(&(key.clone(), value.clone()))
     }
 
     /// Those of each label that pods carry.
-    pub fn by_label(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+    pub fn by_label(&self) -> impl Iterator<Item = (&str, &Posting)> {
         self.by_label.iter().map(|((key, _), groups)| (&**key, groups))
     }
 
@@ -159,7 +160,8 @@ impl Groups {
         }
         let key = &group.key;
         for (label, value) in &key.labels {
-            self.by_label.entry((label.clone(), value.clone())).or_default().insert(id.0);
+            let posting = self.by_label.entry((label.clone(), value.clone()));
+            posting.and_modify(|posting| posting.insert(id)).or_insert(Posting::One(id));
         }
         self.namespaces_by_name.entry(key.namespace.name.clone()).or_default().insert(key.namespace.clone());
         self.by_namespace.entry(key.namespace.clone()).or_default().insert(id.0);
@@ -188,9 +190,15 @@ impl Groups {
     fn unlist(&mut self, id: GroupId) {
         let Some(Group { key, .. }) = self.groups.get(id.0) else { return };
         for (label, value) in &key.labels {
-            drop_from(&mut self.by_label, &(label.clone(), value.clone()), id);
+            let label = (label.clone(), value.clone());
+            if self.by_label.get_mut(&label).is_some_and(|posting| posting.remove(id)) {
+                self.by_label.remove(&label);
+            }
         }
-        if drop_from(&mut self.by_namespace, &key.namespace, id)
+        if let Some(groups) = self.by_namespace.get_mut(&key.namespace)
+            && groups.remove(id.0)
+            && groups.is_empty()
+            && self.by_namespace.remove(&key.namespace).is_some()
             && let Some(namespaces) = self.namespaces_by_name.get_mut(&key.namespace.name)
         {
             namespaces.remove(&key.namespace);
@@ -217,15 +225,4 @@ fn hash_of(hasher: &DefaultHashBuilder, key: &GroupKey) -> u64 {
 
 fn hash(hasher: &DefaultHashBuilder, cluster: &str, namespace: &str, labels: &Labels, ports: &[ContainerPort]) -> u64 {
     hasher.hash_one((cluster, namespace, labels, ports))
-}
-
-/// Takes a group out of one posting; returns whether the posting is empty and gone.
-fn drop_from<K: Eq + Hash>(postings: &mut HashMap<K, RoaringBitmap>, key: &K, id: GroupId) -> bool {
-    let Some(posting) = postings.get_mut(key) else { return false };
-    posting.remove(id.0);
-    let empty = posting.is_empty();
-    if empty {
-        postings.remove(key);
-    }
-    empty
 }

@@ -7,6 +7,7 @@ mod names;
 mod numbers;
 mod pods;
 mod ports;
+mod posting;
 mod slots;
 mod texts;
 
@@ -23,6 +24,7 @@ pub use groups::{Group, GroupId, GroupKey};
 pub use labels::{ClusterLabel, View, cluster_label};
 pub use pods::{Addresses, Note, PodEntry, PodIndex};
 pub use ports::NamedPorts;
+pub use posting::Posting;
 
 use crate::model::{ClusterConfig, ClusterId, Labels, Member, Namespace, NamespaceKey, Pod, PodKey, Text};
 use claims::Claims;
@@ -142,12 +144,12 @@ impl ClusterIndex {
     }
 
     /// The groups whose pods carry a label.
-    pub fn groups_labelled(&self, key: &Text, value: &Text) -> Option<&RoaringBitmap> {
+    pub fn groups_labelled(&self, key: &Text, value: &Text) -> Option<&Posting> {
         self.pods.groups().labelled(key, value)
     }
 
     /// The groups by each label that pods carry.
-    pub fn groups_by_label(&self) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+    pub fn groups_by_label(&self) -> impl Iterator<Item = (&str, &Posting)> {
         self.pods.groups().by_label()
     }
 

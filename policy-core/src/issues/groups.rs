@@ -39,11 +39,7 @@ impl<'a> Groups<'a> {
         for Requirement { key, operator } in requirements {
             match operator {
                 Operator::In(_) => {}
-                Operator::NotIn(values) => {
-                    for those in values.iter().filter_map(|value| self.index.groups_labelled(key, value)) {
-                        left -= those;
-                    }
-                }
+                Operator::NotIn(values) => left -= self.labelled(&left, key, values),
                 Operator::Exists => match self.with_key(key) {
                     Some(having) => left &= having,
                     None => left.clear(),
@@ -62,16 +58,16 @@ impl<'a> Groups<'a> {
     fn labelled(&self, groups: &RoaringBitmap, key: &Text, values: &[Text]) -> RoaringBitmap {
         let mut labelled = RoaringBitmap::new();
         for those in values.iter().filter_map(|value| self.index.groups_labelled(key, value)) {
-            labelled |= groups & those;
+            those.add_to(&mut labelled);
         }
-        labelled
+        labelled & groups
     }
 
     fn with_key(&mut self, key: &str) -> Option<&RoaringBitmap> {
         let by_key = self.by_key.get_or_insert_with(|| {
             let mut by_key: HashMap<&str, RoaringBitmap> = HashMap::new();
             for (key, groups) in self.index.groups_by_label() {
-                *by_key.entry(key).or_default() |= groups;
+                groups.add_to(by_key.entry(key).or_default());
             }
             by_key
         });

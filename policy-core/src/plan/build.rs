@@ -142,7 +142,7 @@ impl Builder<'_> {
     fn addresses(&mut self, addresses: &[(IpAddr, Option<Identity>)]) {
         let mut early = Early::of(self.now, &self.stage, addresses);
         for &(address, identity) in addresses {
-            let known = self.now.idents.get(&address).copied();
+            let known = self.now.idents.get(&address);
             let live = known.map_or(IDENTITY_ABSENT, |known| known[self.live]);
             let wanted = identity.map_or(IDENTITY_ABSENT, |identity| identity.0);
             if known.is_none() && wanted == IDENTITY_ABSENT {

@@ -9,10 +9,12 @@
 
 mod build;
 mod early;
+mod idents;
 mod limits;
 mod tables;
 
 pub use build::{DesiredEndpoint, Goal, Own};
+pub use idents::Idents;
 pub use limits::{Limits, Table, TableFull};
 pub use tables::{TableState, Write, address_tag, ident};
 

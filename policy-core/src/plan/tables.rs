@@ -10,6 +10,7 @@ use policy_common::table::{
     Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged, live_slot,
 };
 
+use super::Idents;
 use crate::by_address::ByAddress;
 
 /// The content of every table that the agent writes.
@@ -22,7 +23,7 @@ pub struct TableState {
     /// `local_v4`, `local_v6`.
     pub local: ByAddress<Local>,
     /// `ident_v4`, `ident_v6`: the identities in the two slots, which [`ident`] makes an element of.
-    pub idents: ByAddress<[u32; 2]>,
+    pub idents: Idents,
     /// `nets_v4`, `nets_v6`.
     pub nets: BTreeMap<IpNet, NetIdent>,
     /// `rules`.

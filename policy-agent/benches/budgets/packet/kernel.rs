@@ -133,7 +133,7 @@ impl Kernel {
             }
         }
         for (address, identities) in state.idents.iter() {
-            let ident = ident(address, *identities);
+            let ident = ident(address, identities);
             match address {
                 IpAddr::V4(it) => hash::<[u8; 4], Ident>(ebpf, "ident_v4")?.insert(it.octets(), ident, 0)?,
                 IpAddr::V6(it) => hash::<[u8; 16], Ident>(ebpf, "ident_v6")?.insert(it.octets(), ident, 0)?,
