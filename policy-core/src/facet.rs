@@ -14,6 +14,7 @@ use crate::intern::{Effect, Interner};
 use crate::model::{
     ClusterLabels, IpBlock, Labels, NamespaceKey, Operator, Protocol, Scope, Selector, Text, is_cluster_key,
 };
+use crate::signatures::Signatures;
 
 /// The number of a facet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +108,7 @@ pub type Signature = SmallVec<[FacetId; 4]>;
 pub struct FacetTable {
     facets: Interner<Facet>,
     groups: HashMap<FacetId, RoaringBitmap>,
-    signatures: HashMap<GroupId, Signature>,
+    signatures: Signatures,
     by_namespace: HashMap<Text, BTreeSet<FacetId>>,
     by_label: HashMap<(Text, Text), BTreeSet<FacetId>>,
     broad: BTreeSet<FacetId>,
@@ -126,7 +127,7 @@ impl Default for FacetTable {
         Self {
             facets: Interner::starting_at(0),
             groups: HashMap::new(),
-            signatures: HashMap::new(),
+            signatures: Signatures::default(),
             by_namespace: HashMap::new(),
             by_label: HashMap::new(),
             broad: BTreeSet::new(),
@@ -138,7 +139,7 @@ impl Default for FacetTable {
 impl FacetTable {
     /// The facets that match a group.
     pub fn signature(&self, group: GroupId) -> &[FacetId] {
-        self.signatures.get(&group).map_or(&[], |signature| signature.as_slice())
+        self.signatures.get(group)
     }
 
     /// A live facet.
@@ -185,7 +186,7 @@ impl FacetTable {
             self.unfile(id, pods);
         }
         for group in self.groups.remove(&id).into_iter().flatten() {
-            self.unmark(id, GroupId(group));
+            self.signatures.remove(GroupId(group), id);
             moved.insert(GroupId(group));
         }
         Some((*facet).clone())
@@ -226,34 +227,39 @@ impl FacetTable {
 
     /// Asks all facets about a group, new or with another view than before; returns whether its signature changed.
     pub fn examine(&mut self, id: GroupId, group: &Group, index: &ClusterIndex) -> bool {
-        let before = self.signatures.remove(&id).unwrap_or_default();
+        let before = Signature::from_slice(self.signature(id));
         for facet in &before {
             if let Some(groups) = self.groups.get_mut(facet) {
                 groups.remove(id.0);
             }
         }
         let view = index.view(&group.key);
+        let mut signature = Signature::new();
         for facet in self.candidates(group) {
             if let Some(Facet::Pods(pods)) = self.facets.get(facet.0).map(|facet| &**facet)
                 && pods.admits_namespace(index.config().cluster_labels, &view)
                 && pods.admits_pods(&view)
             {
-                self.mark(facet, id);
+                self.groups.entry(facet).or_default().insert(id.0);
+                signature.push(facet);
             }
         }
         let names: Vec<_> = self.port_names.keys().cloned().collect();
         for name in names {
             if let Some(number) = group.key.named_ports().number(name.0, &name.1) {
-                self.mark_named(&name, number, id);
+                signature.extend(self.join_named(&name, number, id));
             }
         }
+        signature.sort_unstable();
+        self.signatures.set(id, signature);
         self.retire_numbers(&before);
         *before != *self.signature(id)
     }
 
     /// Forgets a group.
     pub fn forget(&mut self, id: GroupId) {
-        let signature = self.signatures.remove(&id).unwrap_or_default();
+        let signature = Signature::from_slice(self.signature(id));
+        self.signatures.set(id, Signature::new());
         for facet in &signature {
             if let Some(groups) = self.groups.get_mut(facet) {
                 groups.remove(id.0);
@@ -281,30 +287,24 @@ impl FacetTable {
 
     fn mark(&mut self, facet: FacetId, group: GroupId) {
         self.groups.entry(facet).or_default().insert(group.0);
-        let signature = self.signatures.entry(group).or_default();
-        if let Err(place) = signature.binary_search(&facet) {
-            signature.insert(place, facet);
-        }
-    }
-
-    fn unmark(&mut self, facet: FacetId, group: GroupId) {
-        if let Some(signature) = self.signatures.get_mut(&group) {
-            if let Ok(place) = signature.binary_search(&facet) {
-                signature.remove(place);
-            }
-            if signature.is_empty() {
-                self.signatures.remove(&group);
-            }
-        }
+        self.signatures.insert(group, facet);
     }
 
     fn mark_named(&mut self, name: &(Protocol, Text), number: u16, group: GroupId) {
-        let Some(entry) = self.port_names.get_mut(name) else { return };
+        if let Some(facet) = self.join_named(name, number, group) {
+            self.signatures.insert(group, facet);
+        }
+    }
+
+    /// Adds a group to those that have a number behind a port name.
+    fn join_named(&mut self, name: &(Protocol, Text), number: u16, group: GroupId) -> Option<FacetId> {
+        let entry = self.port_names.get_mut(name)?;
         let facets = &mut self.facets;
         let id = *entry.facets.entry(number).or_insert_with(|| {
             FacetId(facets.acquire(Facet::NamedPort { protocol: name.0, name: name.1.clone(), number }).0)
         });
-        self.mark(id, group);
+        self.groups.entry(id).or_default().insert(group.0);
+        Some(id)
     }
 
     /// The pod facets that could match a group.

@@ -14,6 +14,7 @@ pub mod node;
 pub mod oracle;
 pub mod plan;
 mod show;
+mod signatures;
 pub mod simulate;
 #[cfg(feature = "testing")]
 pub mod testing;

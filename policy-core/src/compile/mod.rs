@@ -3,6 +3,7 @@
 
 mod blocks;
 mod content;
+mod dirty;
 mod flatten;
 mod rows;
 mod subjects;
@@ -17,6 +18,7 @@ use policy_common::table::IDENTITY_WORLD;
 
 pub use blocks::prefix_of;
 pub use content::{RulePlace, facet_of};
+pub use dirty::Dirty;
 pub use flatten::{PortRange, PortTable, RuleId};
 pub use rows::Rows;
 pub use subjects::{SubjectPolicies, Subjects, scope};
@@ -51,41 +53,6 @@ impl Identity {
 }
 
 const _: () = assert!(IDENTITY_WORLD == 0, "a note of zero is none");
-
-/// What has changed since it was last taken: where desired and real tables may differ.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dirty {
-    /// Exact addresses, with the identity that each has now.
-    pub addresses: Vec<(IpAddr, Option<Identity>)>,
-    /// Prefixes.
-    pub prefixes: BTreeSet<IpNet>,
-    /// Subjects: they, their policies, or who else claims an address of theirs.
-    pub subjects: BTreeSet<PodKey>,
-    /// Rows, by policy and identity.
-    pub rows: BTreeSet<(PolicyId, Identity)>,
-    /// Port tables.
-    pub port_tables: BTreeSet<u32>,
-}
-
-impl Dirty {
-    /// Sorts the addresses; of one that stands several times, what was said last counts.
-    pub fn settle(&mut self) {
-        self.addresses.sort_by_key(|(address, _)| *address);
-        self.addresses.dedup_by(|later, earlier| {
-            let is_same = later.0 == earlier.0;
-            if is_same {
-                *earlier = *later;
-            }
-            is_same
-        });
-    }
-
-    /// Whether nothing has changed.
-    pub fn is_empty(&self) -> bool {
-        let Self { addresses, prefixes, subjects, rows, port_tables } = self;
-        addresses.is_empty() && prefixes.is_empty() && subjects.is_empty() && rows.is_empty() && port_tables.is_empty()
-    }
-}
 
 /// What a batch of events has touched so far.
 #[derive(Debug, Default)]
@@ -205,12 +172,7 @@ impl Compiler {
 
     /// Gives back what could not be carried out, so that it is tried again with the next change.
     pub fn put_back(&mut self, dirty: Dirty) {
-        let Dirty { addresses, prefixes, subjects, rows, port_tables } = dirty;
-        self.dirty.addresses.extend(addresses);
-        self.dirty.prefixes.extend(prefixes);
-        self.dirty.subjects.extend(subjects);
-        self.dirty.rows.extend(rows);
-        self.dirty.port_tables.extend(port_tables);
+        self.dirty.extend(dirty);
     }
 
     /// Takes a batch of events as one step.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
@@ -25,7 +26,7 @@ pub struct GroupKey {
     /// The labels that the pods carry.
     pub labels: Labels,
     /// The ports that they declare.
-    pub ports: Box<[ContainerPort]>,
+    pub ports: Arc<[ContainerPort]>,
 }
 
 impl GroupKey {
@@ -45,7 +46,7 @@ pub struct Group {
     /// How many pods that are no workloads look like them.
     idle: u32,
     /// How the names of its pods begin.
-    pub(super) stem: Text,
+    pub(super) stem: Box<str>,
 }
 
 /// All groups, and what finds those that a selector matches; there only such that have pods are found.
@@ -214,8 +215,8 @@ impl Groups {
             entry.remove();
         }
         let labels = key.labels.iter().flat_map(|(label, value)| [label, value]);
-        let names = key.ports.iter().filter_map(|port| port.name.as_ref());
-        self.texts.release(labels.chain(names).chain([&key.namespace.name]));
+        self.texts.release(labels.chain([&key.namespace.name]));
+        self.texts.release_ports(&key.ports);
     }
 }
 
