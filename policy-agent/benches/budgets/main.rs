@@ -57,13 +57,16 @@ struct Arguments {
     /// Of `memory`: weighs one case in this process, and prints that alone.
     #[arg(long, hide = true)]
     case: Option<memory::Case>,
+    /// Of `memory`: how much of the case.
+    #[arg(long, hide = true, default_value = "node")]
+    part: memory::Part,
 }
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench` to whatever it was told.
     let arguments = Arguments::parse_from(std::env::args().filter(|argument| argument != "--bench"));
     if let Some(case) = arguments.case {
-        return memory::weigh(case);
+        return memory::weigh(case, arguments.part);
     }
     let rounds = arguments.rounds.unwrap_or_else(|| arguments.bench.rounds()).max(1);
     let report: Report = match arguments.bench {

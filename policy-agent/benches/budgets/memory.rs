@@ -1,4 +1,8 @@
 //! What the agent's knowledge of a million pods weighs. Each case has a process of its own: one is fresh only once.
+//!
+//! What counts is the steady state: all is listed, the plan is made and carried out, and nothing is left of either but what
+//! the next change needs. Of that the index has the pods themselves and the groups of those that look alike, the tables are
+//! the agent's copy of what the kernel has, and the rules are all else: facets, signatures, identities, rows, endpoints.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +12,7 @@ use clap::ValueEnum;
 use policy_core::node::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster_set::{ClusterSet, Families, Policies};
+use crate::cluster_set::{ClusterSet, Families, Policies, REPLICAS};
 use crate::compile::{LARGE, listing};
 use crate::report::{Report, Samples};
 use crate::sys::Heap;
@@ -29,10 +33,21 @@ pub enum Case {
     EverybodyDualStack,
 }
 
-/// What a case weighs, in bytes.
+/// How much of a case's knowledge a process holds.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Part {
+    /// A whole node that has made and carried out its plan.
+    Node,
+    /// The index of all pods alone.
+    Index,
+    /// An index of one pod of each Deployment.
+    OneOfEach,
+}
+
+/// What a process holds, in bytes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Weight {
-    /// The node's part of the heap once all is settled.
+    /// The heap's part of it, once all is settled.
     heap: i64,
     /// The most that the heap had until then.
     heap_peak: i64,
@@ -51,11 +66,15 @@ pub fn run(rounds: usize) -> Result<Report> {
         for case in Case::value_variants() {
             let name = case.name();
             let pods = case.cluster_set().pods() as f64;
-            let Weight { heap, heap_peak, tables, rss, rss_peak } = weighed_apart(&name)?;
+            let Weight { heap, heap_peak, tables, rss, rss_peak } = weighed_apart(*case, Part::Node)?;
+            let index = weighed_apart(*case, Part::Index)?.heap;
+            let groups = groups_of(index, weighed_apart(*case, Part::OneOfEach)?.heap);
             let figures = [
                 ("heap_per_pod", heap),
+                ("heap_per_pod_index_pods", index - groups),
+                ("heap_per_pod_index_groups", groups),
                 ("heap_per_pod_tables", tables),
-                ("heap_per_pod_rest", heap - tables),
+                ("heap_per_pod_rules", heap - index - tables),
                 ("heap_peak_per_pod", heap_peak),
                 ("rss_per_pod", rss),
                 ("rss_peak_per_pod", rss_peak),
@@ -71,35 +90,57 @@ pub fn run(rounds: usize) -> Result<Report> {
     Ok(Report::new("memory", samples.rows()))
 }
 
-/// Weighs a case in this process, and prints what it weighs.
-pub fn weigh(case: Case) -> Result<()> {
+/// What of an index the groups weigh, by what it weighs with all pods of each Deployment and with one of each: the groups
+/// are as many.
+fn groups_of(all: i64, one_of_each: i64) -> i64 {
+    let replicas = i64::from(REPLICAS);
+    (replicas * one_of_each - all) / (replicas - 1)
+}
+
+/// Weighs a part of a case in this process, and prints what it weighs.
+pub fn weigh(case: Case, part: Part) -> Result<()> {
     let set = case.cluster_set();
     let before = resident("VmRSS")?;
     Heap::count();
-    let node: Node = listing::list(&set, listing::Order::LocalFirst).node;
-    let (heap, rss, rss_peak) = (Heap::now(), resident("VmRSS")?, resident("VmHWM")?);
-    // A clone of a hash table has as many buckets.
-    let tables = node.tables().clone();
-    let with_tables = Heap::now();
-    let weight = Weight {
-        heap: heap.live,
-        heap_peak: heap.peak,
-        tables: with_tables.live - heap.live,
-        rss: rss - before,
-        rss_peak: rss_peak - before,
-    };
-    drop((tables, node));
-    println!("{}", serde_json::to_string(&weight)?);
+    match part {
+        Part::Node => {
+            let node: Node = listing::list(&set, listing::Order::LocalFirst).node;
+            let weight = Weight::now(before)?;
+            // A clone of a hash table has as many buckets.
+            let tables = node.tables().clone();
+            let with_tables = Heap::now().live;
+            println!("{}", serde_json::to_string(&Weight { tables: with_tables - weight.heap, ..weight })?);
+            drop((tables, node));
+        }
+        Part::Index | Part::OneOfEach => {
+            let index = listing::index(&set, if matches!(part, Part::Index) { 1 } else { REPLICAS });
+            println!("{}", serde_json::to_string(&Weight::now(before)?)?);
+            drop(index);
+        }
+    }
     Ok(())
 }
 
-fn weighed_apart(case: &str) -> Result<Weight> {
+impl Weight {
+    /// Of what this process holds now; it had `before` bytes of memory without it.
+    fn now(before: i64) -> Result<Self> {
+        let (heap, rss, rss_peak) = (Heap::now(), resident("VmRSS")?, resident("VmHWM")?);
+        Ok(Self { heap: heap.live, heap_peak: heap.peak, tables: 0, rss: rss - before, rss_peak: rss_peak - before })
+    }
+}
+
+fn weighed_apart(case: Case, part: Part) -> Result<Weight> {
+    let (case, part) = (case.name(), name_of(&part));
     let own = std::env::current_exe().context("find the benchmark's own program")?;
     let mut child = Command::new(own);
-    child.args(["memory", "--case", case]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    child.args(["memory", "--case", &case, "--part", &part]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = child.output().with_context(|| format!("start a process for {case}"))?;
     ensure!(output.status.success(), "the process for {case} ended with {}", output.status);
     serde_json::from_slice(&output.stdout).with_context(|| format!("read what the process for {case} says"))
+}
+
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// A figure of this process's memory, in bytes.
@@ -112,7 +153,7 @@ fn resident(field: &str) -> Result<i64> {
 
 impl Case {
     fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        name_of(&self)
     }
 
     fn cluster_set(self) -> ClusterSet {

@@ -29,6 +29,8 @@ pub const POD_CASES: [&str; 7] = [
     "endpoint_with_policies_added",
     "endpoint_with_policies_removed",
 ];
+/// The cases of [`of_many`].
+pub const MANY_CASES: [&str; 3] = ["namespace_of_1000_relabelled", "policy_of_100k_added", "policy_of_100k_removed"];
 /// How often a namespace and a policy change in a round.
 const REPEATS: usize = 5;
 
@@ -83,7 +85,7 @@ fn of_endpoints(set: &ClusterSet, node: &mut Node, suffix: &str, samples: &mut S
 }
 
 /// Changes that move many pods at once.
-pub fn of_many(set: &ClusterSet, node: &mut Node, samples: &mut Samples) -> Result<()> {
+pub fn of_many(set: &ClusterSet, node: &mut Node, suffix: &str, samples: &mut Samples) -> Result<()> {
     let last = set.clusters - 1;
     let namespace = |team| cluster_set::namespace(last, BULK, team);
     let mut events = vec![policies::of_team("analytics"), namespace("nobody")];
@@ -93,7 +95,7 @@ pub fn of_many(set: &ClusterSet, node: &mut Node, samples: &mut Samples) -> Resu
     for event in teams.iter().cycle().take(2 * REPEATS) {
         let (took, plan) = long_change(node, event);
         ensure!(addresses_of(&plan) == 1_000, "{event:?} moved {} addresses", addresses_of(&plan));
-        samples.add_time("namespace_of_1000_relabelled", TimeUnit::MS, took);
+        samples.add_time(&format!("namespace_of_1000_relabelled{suffix}"), TimeUnit::MS, took);
     }
     let policy = policies::of_clusters(1..=MATCHED_CLUSTERS);
     let gone = policies::deletion(&policy);
@@ -101,7 +103,7 @@ pub fn of_many(set: &ClusterSet, node: &mut Node, samples: &mut Samples) -> Resu
     for (case, event) in changes.into_iter().cycle().take(2 * REPEATS) {
         let (took, plan) = long_change(node, event);
         ensure!(addresses_of(&plan) == 100_000, "{case} moved {} addresses", addresses_of(&plan));
-        samples.add_time(case, TimeUnit::MS, took);
+        samples.add_time(&format!("{case}{suffix}"), TimeUnit::MS, took);
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use policy_core::compile::Subjects;
-use policy_core::index::PodEntry;
+use policy_core::index::{ClusterIndex, PodEntry};
+use policy_core::model::Event;
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, TableState};
 
@@ -57,6 +58,29 @@ pub fn apply(set: &ClusterSet, order: Order) -> (Node, Duration) {
         applying += cpu_time() - begun;
     }
     (node, applying)
+}
+
+/// An index that knows one of every so many pods, and nothing else.
+pub fn index(set: &ClusterSet, one_of: u32) -> ClusterIndex {
+    let mut index = ClusterIndex::new(set.config());
+    for cluster in 0..set.clusters {
+        let mut pods = 0;
+        for event in set.listing(cluster) {
+            match event {
+                Event::NamespaceApplied(namespace) => {
+                    index.apply_namespace(&namespace);
+                }
+                Event::PodApplied(pod) => {
+                    if pods % one_of == 0 {
+                        index.apply_pod(&pod);
+                    }
+                    pods += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    index
 }
 
 /// Finds an interface for each endpoint that has none.

@@ -46,7 +46,7 @@ pub fn run(rounds: usize) -> Result<Report> {
         let mut node = list(&LARGE, Order::LocalFirst).record("", &mut samples);
         count(&node, "", &mut samples);
         changes::of_pods(&LARGE, &mut node, "", &mut samples)?;
-        changes::of_many(&LARGE, &mut node, &mut samples)?;
+        changes::of_many(&LARGE, &mut node, "", &mut samples)?;
         // Two of them at once would need twice the memory.
         drop(node);
         drop(list(&LARGE, Order::LocalLast).record("_local_last", &mut samples));
@@ -64,7 +64,11 @@ fn measure_other(suffix: &str, set: &ClusterSet, samples: &mut Samples) -> Resul
     if set.policies != LARGE.policies {
         count(&node, suffix, samples);
     }
-    changes::of_pods(set, &mut node, suffix, samples)
+    changes::of_pods(set, &mut node, suffix, samples)?;
+    if (set.clusters, set.remote_pods) == (LARGE.clusters, LARGE.remote_pods) {
+        changes::of_many(set, &mut node, suffix, samples)?;
+    }
+    Ok(())
 }
 
 /// Says what a first compile made.
@@ -105,7 +109,7 @@ impl Listed {
 fn stand_beside(samples: &mut Samples) {
     let names = OTHERS.iter().map(|(name, _)| *name).chain(["local_last"]);
     for name in names {
-        for case in ["first_compile"].into_iter().chain(changes::POD_CASES) {
+        for case in ["first_compile"].into_iter().chain(changes::POD_CASES).chain(changes::MANY_CASES) {
             samples.beside(&format!("{case}_{name}"), case);
         }
     }
