@@ -77,6 +77,15 @@ const fn ok_flag(judged_as: Direction) -> u16 {
     }
 }
 
+/// The bit that says that a direction's policy of an earlier commit allowed the connection.
+#[inline(always)]
+const fn was_ok_flag(judged_as: Direction) -> u16 {
+    match judged_as {
+        Direction::FromPod => flow_flag::EGRESS_WAS_OK,
+        Direction::ToPod => flow_flag::INGRESS_WAS_OK,
+    }
+}
+
 impl FlowState {
     /// Who opened the connection.
     #[inline(always)]
@@ -105,7 +114,15 @@ impl FlowState {
     /// Whether it was judged in this direction at any time, and allowed.
     #[inline(always)]
     pub fn has_allowed(&self, judged_as: Direction) -> bool {
-        self.flags & ok_flag(judged_as) != 0
+        self.flags & (ok_flag(judged_as) | was_ok_flag(judged_as)) != 0
+    }
+
+    /// The flags under another commit: what was allowed is not so any more, but was.
+    #[inline(always)]
+    fn outdated_flags(&self) -> u16 {
+        let was = [Direction::FromPod, Direction::ToPod]
+            .map(|way| if self.flags & ok_flag(way) == 0 { 0 } else { was_ok_flag(way) });
+        self.flags & !(flow_flag::EGRESS_OK | flow_flag::INGRESS_OK) | was[0] | was[1]
     }
 
     /// With a note that an end accepted.
@@ -142,8 +159,8 @@ impl FlowState {
     /// The state after a new judgement of a known connection, which allowed it.
     #[inline(always)]
     pub fn judged_again(&self, commit: u64, opener: Opener, judged_as: Direction) -> Self {
-        let outdated = if self.commit == commit as u32 { 0 } else { flow_flag::EGRESS_OK | flow_flag::INGRESS_OK };
-        let flags = self.flags & !(outdated | flow_flag::CUT) | opener.flag() | ok_flag(judged_as);
+        let flags = if self.commit == commit as u32 { self.flags } else { self.outdated_flags() };
+        let flags = flags & !flow_flag::CUT | opener.flag() | ok_flag(judged_as);
         Self { commit: commit as u32, tag: self.tag, flags }
     }
 

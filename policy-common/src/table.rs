@@ -352,6 +352,10 @@ pub mod flow_flag {
     pub const ASKED: u16 = 512;
     /// Only an RST says that it ends, which anybody may have made up: whatever follows shows that it goes on.
     pub const RESET: u16 = 1024;
+    /// The endpoint's egress policy of an earlier commit allowed it: what now is denied was cut.
+    pub const EGRESS_WAS_OK: u16 = 2048;
+    /// The endpoint's ingress policy of an earlier commit did.
+    pub const INGRESS_WAS_OK: u16 = 4096;
 }
 
 /// Packets and bytes, per CPU.

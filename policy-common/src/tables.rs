@@ -135,7 +135,10 @@ pub trait FamilyTables<F: Family> {
     fn cut(&self, key: &FlowKeyOf<F>) -> Option<Cut>;
     /// Makes an element of `cuts_…`.
     fn note_cut(&self, key: &FlowKeyOf<F>, cut: &Cut);
-    /// Removes an element of `cuts_…`.
+    /// Writes [`crate::table::Cut::seen_s`] of an element of `cuts_…`; returns whether there is one. As long as somebody goes
+    /// on trying what was cut, it is not forgotten.
+    fn renew_cut(&self, key: &FlowKeyOf<F>, seen_s: u32) -> bool;
+    /// Removes an element of `cuts_…`, if there is one.
     fn forget_cut(&self, key: &FlowKeyOf<F>);
 }
 

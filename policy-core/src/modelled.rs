@@ -209,6 +209,10 @@ impl<F: ModelledFamily> FamilyTables<F> for Modelled<'_> {
         self.with::<F, _>(|known| known.cuts.insert(*key, *cut));
     }
 
+    fn renew_cut(&self, key: &FlowKeyOf<F>, seen_s: u32) -> bool {
+        self.with::<F, _>(|known| known.cuts.get_mut(key).map(|cut| cut.seen_s = seen_s).is_some())
+    }
+
     fn forget_cut(&self, key: &FlowKeyOf<F>) {
         self.with::<F, _>(|known| known.cuts.remove(key));
     }

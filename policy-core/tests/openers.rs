@@ -323,3 +323,103 @@ fn who_accepts_what_nobody_asked_for_gives_nothing_away() {
         ],
     );
 }
+
+/// §11: "what was cut never comes back as somebody's reply", whichever end's packet comes first after the change.
+#[test]
+fn what_was_cut_while_nobody_counts_as_its_opener_does_not_come_back() {
+    for first in [vec![], vec![sends(to_client(V4).tcp(81, 4000, ACK), pass(NotIsolated))]] {
+        let before = [gets(from_client(V4).tcp(4000, 81, ACK), pass(NotIsolated)), Commit(Served)];
+        let after = [
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+            Commit(CallsOnly),
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+        ];
+        play(Open, before.into_iter().chain(first).chain(after));
+    }
+}
+
+/// §11: "a policy that allows it again to the end that had opened it", though meanwhile the other end's packets were cut too.
+#[test]
+fn who_had_opened_what_was_cut_twice_is_known() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), drop(NoRule)),
+            Forget,
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Rule)),
+            Commit(Closed),
+            sends(to_client(V4).tcp(80, 4000, ACK), drop(NoRule)),
+            Commit(ServedOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
+        ],
+    );
+}
+
+/// A SYN of either end ends what is remembered of a cut connection, though packets in mid-stream came in between.
+#[test]
+fn a_syn_after_packets_in_mid_stream_ends_what_is_remembered_of_a_cut_connection() {
+    let flows = play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 443, ACK), drop(NoRule)),
+            Forget,
+            sends(to_client(V4).tcp(443, 4000, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(443, 4000, SYN), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, SYN_ACK), pass(Established)),
+            Forget,
+            sends(to_client(V4).tcp(443, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.cuts.is_empty());
+}
+
+/// The same, where the other end had asked before the cut, and is accepted after it.
+#[test]
+fn a_syn_that_is_accepted_after_the_cut_ends_what_is_remembered_of_it() {
+    let flows = play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            sends(to_client(V4).tcp(443, 4000, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 443, ACK), drop(NoRule)),
+            gets(from_client(V4).tcp(4000, 443, SYN_ACK), pass(Rule)),
+            Forget,
+            sends(to_client(V4).tcp(443, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.cuts.is_empty());
+}
+
+/// As long as somebody goes on trying what was cut, it is not forgotten (its flow may be), so that a sweep leaves it.
+#[test]
+fn what_was_cut_is_remembered_as_long_as_somebody_goes_on_trying() {
+    let (hit, reply) = (from_client(V4).udp(4000, 81), to_client(V4).udp(81, 4000));
+    let seen_s = |between: &[&Vec<u8>]| {
+        let mut stage = Stage::new(Open);
+        let context = Context { ifindex: WEB, ingress_ifindex: UPLINK, has_socket: false };
+        let before = Modelled::new(stage.node().tables());
+        assert!(to_pod(hit.as_slice(), &context, &before).allow);
+        let flows = before.into_flows();
+        stage.act(&Commit(CallsOnly));
+        let mut tables = Modelled::with_flows(stage.node().tables(), flows);
+        assert!(!to_pod(hit.as_slice(), &context, &tables).allow);
+        tables.forget_flows();
+        for packet in between {
+            assert!(from_pod(packet.as_slice(), &context, &tables).allow);
+        }
+        tables.now_s = 100;
+        assert!(!to_pod(hit.as_slice(), &context, &tables).allow);
+        tables.into_flows().v4.cuts.values().map(|cut| cut.seen_s).collect::<Vec<_>>()
+    };
+    assert_eq!(seen_s(&[]), [100]);
+    assert_eq!(seen_s(&[&reply]), [100], "the pod's own packets have made another flow");
+}

@@ -129,6 +129,10 @@ where
         FamilyTables::<F>::note_cut(&self.tables, key, cut);
     }
 
+    fn renew_cut(&self, key: &FlowKeyOf<F>, seen_s: u32) -> bool {
+        FamilyTables::<F>::renew_cut(&self.tables, key, seen_s)
+    }
+
     fn forget_cut(&self, key: &FlowKeyOf<F>) {
         FamilyTables::<F>::forget_cut(&self.tables, key);
     }

@@ -294,13 +294,29 @@ macro_rules! family_tables {
 
             #[inline(always)]
             fn note_cut(&self, key: &FlowKeyOf<$family>, cut: &Cut) {
-                // Twice as many fit as there are flows to cut; what does not fit stays cut as long as its flow is known.
+                // What does not fit stays cut as long as its flow is known.
                 let _noted = $cuts.insert(key, cut, 0);
             }
 
             #[inline(always)]
+            fn renew_cut(&self, key: &FlowKeyOf<$family>, seen_s: u32) -> bool {
+                // In its place: while an element is replaced, others miss it.
+                let Some(cut) = $cuts.get_ptr_mut(key) else { return false };
+                // SAFETY: a pointer from a look-up; if the element has changed hands, another cut is remembered longer.
+                unsafe {
+                    if (*cut).seen_s != seen_s {
+                        (*cut).seen_s = seen_s;
+                    }
+                }
+                true
+            }
+
+            #[inline(always)]
             fn forget_cut(&self, key: &FlowKeyOf<$family>) {
-                let _gone = $cuts.remove(key);
+                // A look takes no lock, and there hardly ever is one.
+                if $cuts.get_ptr(key).is_some() {
+                    let _gone = $cuts.remove(key);
+                }
             }
         }
     };

@@ -206,14 +206,19 @@ impl<T: AllTables> Judge<'_, T> {
     where
         T: Steps<F>,
     {
+        let (now_s, state, opener) = (self.tables.now_s(), &flow.state, flow.state.opener());
         // What never was allowed in this direction is not cut, but denied.
-        let is_new = !flow.state.is_cut() && flow.state.has_allowed(judged_as);
-        // As long as somebody goes on trying it is not forgotten.
-        if is_new || flow.state.is_cut() && flow.seen_s != self.tables.now_s() {
-            let (tag, opener) = (flow.state.tag, flow.state.opener().flag());
-            FamilyTables::<F>::note_cut(self.tables, key, &Cut { seen_s: self.tables.now_s(), tag, opener });
-            FamilyTables::<F>::store_flow_seen(self.tables, key, self.tables.now_s(), Arrival::UNCHECKED);
-            FamilyTables::<F>::store_flow_state(self.tables, key, flow.state, flow.state.cut());
+        if !state.is_cut() && !state.has_allowed(judged_as) {
+            FamilyTables::<F>::renew_cut(self.tables, key, now_s);
+        } else if !state.is_cut() || flow.seen_s != now_s {
+            // Who had opened it an earlier cut may know better than the flow.
+            let is_noted = state.is_cut() || opener == Opener::Nobody;
+            if !is_noted || !FamilyTables::<F>::renew_cut(self.tables, key, now_s) {
+                let cut = Cut { seen_s: now_s, tag: state.tag, opener: opener.flag() };
+                FamilyTables::<F>::note_cut(self.tables, key, &cut);
+            }
+            FamilyTables::<F>::store_flow_seen(self.tables, key, now_s, Arrival::UNCHECKED);
+            FamilyTables::<F>::store_flow_state(self.tables, key, *state, state.cut());
         }
     }
 
@@ -292,9 +297,8 @@ impl<T: AllTables> Judge<'_, T> {
         if verdict.allow && goes_on && !is_node {
             FamilyTables::<F>::store_flow_state(self.tables, key, *state, state.asked());
         } else if verdict.allow {
-            if state.is_cut() {
-                FamilyTables::<F>::forget_cut(self.tables, key);
-            }
+            // Whatever was cut on these ports, this is another connection; the flow need not know of it.
+            FamilyTables::<F>::forget_cut(self.tables, key);
             let judged = FlowState::judged(state.tag, self.sight.commit, sender, self.sight.direction, is_node);
             self.note_judged::<F>(key, *state, judged);
         }
@@ -311,6 +315,7 @@ impl<T: AllTables> Judge<'_, T> {
         let judged_as = opener.judged_as(self.sight.direction);
         let verdict = self.judge::<F>(key, judged_as);
         if verdict.allow {
+            FamilyTables::<F>::forget_cut(self.tables, key);
             self.note_judged::<F>(
                 key,
                 *state,
@@ -329,15 +334,16 @@ impl<T: AllTables> Judge<'_, T> {
             return Verdict::deny(Reason::MartianSource);
         }
         let (verdict, is_node) = self.judge_new::<F>(key);
+        if !verdict.allow {
+            FamilyTables::<F>::renew_cut(self.tables, key, self.tables.now_s());
+        }
         if !verdict.allow || phase == Phase::Resets {
             return verdict;
         }
         let opener = match phase {
             Phase::Opens => {
                 // Whatever was cut on these ports, this is another connection.
-                if FamilyTables::<F>::cut(self.tables, key).is_some() {
-                    FamilyTables::<F>::forget_cut(self.tables, key);
-                }
+                FamilyTables::<F>::forget_cut(self.tables, key);
                 Opener::sender(self.sight.direction)
             }
             Phase::MayOpen => self.opener_of_cut::<F>(key),
