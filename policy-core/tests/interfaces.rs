@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 
+use policy_common::decide::{Context, to_pod};
+use policy_common::reason::Reason;
 use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
 use policy_core::model::{Direction, PodKey};
+use policy_core::modelled::Modelled;
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, Step, Table, TableState, Write};
+use policy_core::testing::packets::flags::ACK;
+use policy_core::testing::packets::{Frame, Ip, UPLINK, Who};
 use policy_core::testing::{PodBuilder, abc, connection, namespace, pod, pods, policy, rule};
 
 fn key(pod: &PodBuilder) -> PodKey {
@@ -186,4 +191,23 @@ fn a_pod_that_is_overruled_keeps_the_number_of_an_interface_of_its_own_over_a_re
     }
     restarted.settle().expect("there are no limits");
     assert_eq!(restarted.tables().endpoints, tables.endpoints);
+}
+
+/// docs/semantics.md §7: what was known of an address holds no longer once it is an endpoint's of this node.
+#[test]
+fn an_address_that_becomes_a_held_endpoints_is_looked_at_again_in_live_connections() {
+    let web = pod("a/shop/web").ip("10.1.0.1");
+    let mut node = node(&[(web, 6)]);
+    let modelled = Modelled::new(node.tables());
+    let from_network = Context { ifindex: 6, ingress_ifindex: UPLINK, has_socket: false };
+    let frame = Frame::new(Ip::V4, Who::Db, Who::Web).tcp(4000, 80, ACK);
+    assert!(to_pod(frame.as_slice(), &from_network, &modelled).allow);
+    let flows = modelled.into_flows();
+    let here = [pod("a/shop/one").ip("10.1.0.2"), pod("a/shop/two").ip("10.1.0.3")];
+    node.apply(&here.clone().map(Into::into));
+    assert!(here.iter().all(|pod| node.attach(&key(pod), Attachment { ifindex: 7, bridge: None })));
+    node.settle().expect("there are no limits");
+    let modelled = Modelled::with_flows(node.tables(), flows);
+    let verdict = to_pod(frame.as_slice(), &from_network, &modelled);
+    assert_eq!((verdict.allow, verdict.reason), (false, Reason::MartianSource));
 }

@@ -244,8 +244,8 @@ impl Builder<'_> {
             if known == Some(wanted) {
                 continue;
             }
-            // Live connections with it may rest on what it was; what it is now, only new ones do.
-            self.moved += usize::from(known.is_some());
+            // Live connections with it may rest on what it was, be it elsewhere; that it is the node's, only new ones do.
+            self.moved += usize::from(known.is_some() || wanted.ifindex != IFINDEX_HOST);
             self.stage.push(Write::Local(*address, Some(*wanted)));
         }
         let gone = self.now.local.iter().filter(|(address, _)| !local.contains_key(address));
