@@ -198,6 +198,8 @@ impl Node {
                 }
                 self.unsettled = false;
                 self.own_moved = false;
+                // From now on the numbers are of those who have them: whoever comes later has other connections.
+                self.inherited.clear();
             }
             Err(_) => self.compiler.put_back(dirty),
         }
@@ -246,7 +248,8 @@ impl Node {
     }
 
     /// The number of a pod that is found behind an interface: what an earlier process gave to a pod of its addresses there,
-    /// or the next one. If several are found there, it is for the one that owns them, which may be found later.
+    /// or the next one. If several are found there, it is for the one that owns them, which may be found later, but before
+    /// the first plan.
     fn number_behind(&mut self, ifindex: u32, key: &PodKey) -> u32 {
         let next = self.next_endpoint;
         let Some(number) = self.inherited_number(ifindex, key) else {

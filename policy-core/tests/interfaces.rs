@@ -193,6 +193,25 @@ fn a_pod_that_is_overruled_keeps_the_number_of_an_interface_of_its_own_over_a_re
     assert_eq!(restarted.tables().endpoints, tables.endpoints);
 }
 
+/// docs/semantics.md §8: "The same address reused by a new pod: verdicts of the old owner's connections are void."
+#[test]
+fn a_pod_that_comes_after_a_restart_gets_no_number_that_another_has_used_since() {
+    let [old, new] = [("a/shop/z-old", 1), ("a/shop/new", 2)].map(|(name, at)| pod(name).ip("10.1.0.1").created_s(at));
+    let tables = node(&[(old.clone(), 7), (new.clone(), 8)]).tables().clone();
+    let set = abc().with(namespace("a/shop")).with(old.clone()).with(new.clone());
+    let mut restarted = Node::new(set.config(), Subjects::All, tables, Limits::default());
+    restarted.apply(&set.events());
+    restarted.attach(&key(&old), Attachment { ifindex: 7, bridge: Some(3) });
+    restarted.attach(&key(&new), Attachment { ifindex: 8, bridge: Some(3) });
+    restarted.settle().expect("there are no limits");
+    let used = restarted.tables().endpoints[&7].endpoint.id;
+    let next = pod("a/shop/next").ip("10.1.0.1").created_s(3);
+    restarted.apply(&[new.deleted(), next.clone().into()]);
+    restarted.attach(&key(&next), Attachment { ifindex: 7, bridge: Some(3) });
+    restarted.settle().expect("there are no limits");
+    assert_ne!(restarted.tables().endpoints[&7].endpoint.id, used);
+}
+
 /// docs/semantics.md §7: what was known of an address holds no longer once it is an endpoint's of this node.
 #[test]
 fn an_address_that_becomes_a_held_endpoints_is_looked_at_again_in_live_connections() {
