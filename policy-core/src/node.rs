@@ -106,6 +106,12 @@ impl Node {
         &self.endpoints
     }
 
+    /// Leaves only to these interfaces the numbers that their endpoints had before this process began, and with them their
+    /// connections: others may be new ones.
+    pub fn inherit_only(&mut self, interfaces: &BTreeSet<u32>) {
+        self.inherited.retain(|ifindex, _| interfaces.contains(ifindex));
+    }
+
     /// Takes a batch of events as one step.
     pub fn apply<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         self.compiler.apply(events);

@@ -1,5 +1,6 @@
 //! One round of the loop: find interfaces, commit, attach programs; and looking at the network anew.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ fn worse(one: Trouble, other: Trouble) -> Trouble {
 impl<D: Datapath, N: Discovery> Control<D, N> {
     /// The first round of this process.
     pub(super) fn settle_first(&mut self) {
+        self.forget_interfaces();
         self.remember();
         self.settle(None);
     }
@@ -37,6 +39,18 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         let located = self.locate();
         self.commit_and_attach(located, since);
         self.tell_contests();
+    }
+
+    /// An interface that has the programs no more may be another one of the same number: one that comes out of a namespace
+    /// keeps its number where that is free (`__dev_change_net_namespace` in net/core/dev.c), and packets have passed unjudged.
+    fn forget_interfaces(&mut self) {
+        let live = self.datapath.prune().unwrap_or_else(|failure| {
+            tracing::warn!(
+                "cannot tell which interfaces are still the same; connections are judged as new ones: {failure}"
+            );
+            BTreeSet::new()
+        });
+        self.node.inherit_only(&live);
     }
 
     /// Believes the tables of an earlier life about endpoints whose interfaces are still there: a quiet pod's neighbour

@@ -230,6 +230,23 @@ fn a_restart_finds_the_endpoints_that_the_tables_know() {
     });
 }
 
+/// docs/semantics.md §8: "The same address reused by a new pod: verdicts of the old owner's connections are void."
+#[test]
+fn an_interface_that_took_over_a_number_while_no_agent_ran_has_no_connections_of_the_one_before() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let id = || machine.0.borrow().tables.endpoints[&7].endpoint.id;
+        assert_eq!(Agent::synced(&machine, objects()).await.stop().await, Ending::Asked);
+        let before = id();
+        assert_eq!(Agent::synced(&machine, objects()).await.stop().await, Ending::Asked);
+        assert_eq!(id(), before, "it is the same interface");
+        machine.unplug(7);
+        machine.interface(7, "10.1.0.1");
+        let _last = Agent::synced(&machine, objects()).await;
+        assert_ne!(id(), before);
+    });
+}
+
 #[test]
 fn an_idle_agent_does_not_wait_and_a_busy_one_gathers() {
     run(|machine| async move {
