@@ -92,15 +92,22 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<Program, DatapathError> {
     match classifier.load() {
         Ok(()) => {}
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            return Err(DatapathError::unless_forbidden(io_error, format!("load program {name}"), |source| {
-                DatapathError::Verifier { program: name.to_owned(), log: tail(&verifier_log.to_string()), source }
-            }));
+            return Err(not_loaded(name, io_error, &verifier_log.to_string()));
         }
         Err(error) => return Err(unusable(error)),
     }
     let fd = classifier.fd().map_err(unusable)?.as_fd().try_clone_to_owned();
     let held = fd.and_then(|fd| Ok(Program { id: sys::program_id(fd.as_fd())?, fd }));
     held.map_err(|source| DatapathError::System { operation: "hold a program", source })
+}
+
+/// The verifier says EACCES too (kernel/bpf/verifier.c); who may not load at all never gets to it, and to its log.
+fn not_loaded(name: &str, source: io::Error, log: &str) -> DatapathError {
+    let refused = |source| DatapathError::Verifier { program: name.to_owned(), log: tail(log), source };
+    if log.trim().is_empty() {
+        return DatapathError::unless_forbidden(source, format!("load program {name}"), refused);
+    }
+    refused(source)
 }
 
 /// The last lines of a verifier's log.
@@ -121,6 +128,16 @@ fn pin(pins: &Pins, hook: Hook, program: &Program) -> Result<(), DatapathError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_verifier_refuses_is_not_taken_for_a_want_of_rights() {
+        let refusal = |errno, log| not_loaded("to_pod", io::Error::from_raw_os_error(errno), log);
+        let log = "combined stack size of 4 calls is 528. Too large";
+        assert!(matches!(refusal(libc::EACCES, log), DatapathError::Verifier { log: told, .. } if told == log));
+        assert!(matches!(refusal(libc::EPERM, ""), DatapathError::NotPermitted { .. }));
+        assert!(matches!(refusal(libc::EACCES, ""), DatapathError::NotPermitted { .. }));
+        assert!(matches!(refusal(libc::EINVAL, ""), DatapathError::Verifier { .. }));
+    }
 
     #[test]
     fn of_a_long_log_the_last_lines_are_shown() {
