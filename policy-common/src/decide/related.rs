@@ -17,17 +17,12 @@ impl<T: AllTables> Hook<'_, T> {
     where
         T: Steps<F>,
     {
-        let judge = &self.judge;
-        let Sight { id, direction, .. } = judge.sight;
+        let Sight { id, direction, .. } = self.judge.sight;
         let mut key = flow::key::<F>(id, *peer, &Segment::of_other_icmp(F::ICMP), direction);
-        if self.quotes::<F, P>(packet, quoted_at, &mut key) && judge.is_allowed::<F>(&key) {
+        if self.quotes::<F, P>(packet, quoted_at, &mut key) && self.judge.is_allowed::<F>(&key) {
             return Verdict::allow(Reason::Related);
         }
-        if direction == Direction::ToPod && judge.is_nodes_own::<F>(peer) {
-            return Verdict::allow(Reason::Node);
-        }
-        key = flow::key::<F>(id, *peer, &Segment::of_other_icmp(F::ICMP), direction);
-        judge.judge::<F>(&key, direction)
+        self.judge.other_icmp::<F>(peer)
     }
 
     /// Whether an error that comes from `key.peer`, or goes to it, quotes a packet of the endpoint; then `key` becomes its
@@ -52,6 +47,20 @@ impl<T: AllTables> Hook<'_, T> {
 }
 
 impl<T: AllTables> Judge<'_, T> {
+    /// ICMP like any other, of which nothing is remembered. With a stack of its own: all calls together may use 512 bytes, each
+    /// counted in steps of 32 (kernel/bpf/verifier.c, `check_max_stack_depth`; before Linux 6.9).
+    #[inline(never)]
+    fn other_icmp<F: Network>(&self, peer: &F::Addr) -> Verdict
+    where
+        T: Steps<F>,
+    {
+        let Sight { id, direction, .. } = self.sight;
+        if direction == Direction::ToPod && self.is_nodes_own::<F>(peer) {
+            return Verdict::allow(Reason::Node);
+        }
+        self.judge::<F>(&flow::key::<F>(id, *peer, &Segment::of_other_icmp(F::ICMP), direction), direction)
+    }
+
     /// Whether a connection is known and allowed, of which a packet went against the one that is judged.
     #[inline(always)]
     fn is_allowed<F: Network>(&self, key: &FlowKeyOf<F>) -> bool
