@@ -52,6 +52,8 @@ pub struct Node {
     inherited: BTreeMap<u32, Endpoint>,
     /// Whether a plan was cut off, so that the tables must be compared everywhere.
     unsettled: bool,
+    /// Whether a plan may have been cut off between its only write and the flip that tells live connections of it.
+    owes_flip: bool,
     /// Whether the tables may say anything else of this node's own endpoints and addresses than they should.
     own_moved: bool,
     /// Whether packets may still read what was deleted last.
@@ -84,6 +86,7 @@ impl Node {
             limits,
             inherited: tables.endpoints.clone(),
             unsettled: tables != TableState::default(),
+            owes_flip: tables != TableState::default(),
             owes_grace: tables != TableState::default(),
             tables,
             next_endpoint,
@@ -194,9 +197,10 @@ impl Node {
         match &mut plan {
             Ok(plan) => {
                 // What is written at one blow has changed verdicts before the flip that tells live connections.
-                if self.unsettled && plan.commit().is_none() {
+                if self.owes_flip && plan.commit().is_none() {
                     plan.steps.insert(0, Step::Flip(self.tables.commit + 2));
                 }
+                self.owes_flip = false;
                 // Whoever was cut off may just have deleted what this plan adds, or the first after it that adds anything.
                 if self.owes_grace && !plan.is_empty() {
                     plan.steps.insert(0, Step::Grace);
@@ -214,10 +218,13 @@ impl Node {
 
     /// The plan that only makes endpoints known which the tables do not have yet, held, as many as there is room for:
     /// unlike one that the tables do not know, a held endpoint can be found by its neighbours, and nothing else passes.
-    pub fn hold(&self) -> Plan {
+    pub fn hold(&mut self) -> Plan {
         let goal = self.desired_endpoints();
         let mut room = self.limits.room(Table::Endpoints, &self.tables);
         let mut steps = Vec::new();
+        if std::mem::take(&mut self.owes_flip) {
+            steps.push(Step::Flip(self.tables.commit + 2));
+        }
         for (ifindex, wanted) in goal {
             let known = self.tables.endpoints.get(&ifindex);
             if known.is_some_and(|known| known.endpoint.id == wanted.id) {
@@ -241,6 +248,7 @@ impl Node {
     /// The plan was cut off: the next one compares everything, and the next that does anything waits first.
     pub fn abandon(&mut self) {
         self.unsettled = true;
+        self.owes_flip = true;
         self.owes_grace = true;
     }
 

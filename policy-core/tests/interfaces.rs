@@ -230,3 +230,35 @@ fn an_address_that_becomes_a_held_endpoints_is_looked_at_again_in_live_connectio
     let verdict = to_pod(frame.as_slice(), &from_network, &modelled);
     assert_eq!((verdict.allow, verdict.reason), (false, Reason::MartianSource));
 }
+
+/// A restart after a plan that was cut off between its write and its flip, where the next plan does not fit.
+#[test]
+fn live_connections_are_judged_again_though_the_next_plan_does_not_fit() {
+    let client = pod("a/shop/client").labels("app=client").ip("10.1.0.9").node("n2");
+    let served = policy("a/shop/in").select("app=web").ingress([rule().peer(pods("app=client"))]);
+    let web = pod("a/shop/web").labels("app=web").ip("10.1.0.1").node("n1");
+    let set = abc().with(namespace("a/shop")).with(web.clone()).with(client.clone());
+    let subjects = || Subjects::OnNode("n1".into());
+    let mut node = Node::new(set.config(), subjects(), TableState::default(), Limits::default());
+    node.apply(&set.events());
+    node.apply(&[served.clone().into()]);
+    node.attach(&key(&web), Attachment { ifindex: 7, bridge: None });
+    node.settle().expect("there are no limits");
+    let stranger = client.labels("app=stranger");
+    node.apply(&[stranger.clone().into()]);
+    let plan = node.plan().expect("there are no limits");
+    let flip = plan.steps.iter().position(|step| matches!(step, Step::Flip(_))).expect("it flips");
+    plan.steps[..flip].iter().for_each(|step| node.stepped(step));
+    let tables = node.tables().clone();
+    let commit = tables.commit;
+    let limits = Limits { most: [(Table::LocalV4, 1)].into() };
+    let mut restarted = Node::new(set.config(), subjects(), tables, limits);
+    restarted.apply(&set.events());
+    restarted.apply(&[served.into(), stranger.into()]);
+    restarted.attach(&key(&web), Attachment { ifindex: 7, bridge: None });
+    restarted.set_host_addresses(["10.1.255.1".parse().expect("an address")].into());
+    restarted.plan().expect_err("it does not fit");
+    let plan = restarted.hold();
+    plan.steps.iter().for_each(|step| restarted.stepped(step));
+    assert!(restarted.tables().commit > commit, "{plan:?}");
+}
