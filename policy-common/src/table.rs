@@ -306,7 +306,8 @@ impl Arrival {
 
     /// By this interface, under this commit.
     ///
-    /// Interfaces have small numbers, and two commits that meet are near each other: multiplied, they differ in high bits.
+    /// Interfaces have small numbers, and two commits that meet are near each other: multiplied, they differ in high bits, as
+    /// long as there are fewer than 5,000 between them.
     #[inline(always)]
     pub const fn new(ifindex: u32, commit: u64) -> Self {
         Self((ifindex ^ (commit as u32).wrapping_mul(0x9e37_79b1)) | 1 << 31)
@@ -316,7 +317,8 @@ impl Arrival {
 /// An element of `cuts_v4`, `cuts_v6`, by the key of a flow: a connection that was known and that a policy then forbade.
 ///
 /// It outlives the flow, which a flood of others may push out of its table, so that nobody's packet in mid-stream opens
-/// the connection again. Nothing but what was cut comes into these tables, so a flood does not reach them.
+/// the connection again. Nothing but what was cut comes into these tables, and nothing pushes anything out; what finds no room
+/// stays cut as long as its flow is known.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
