@@ -115,11 +115,38 @@ pub struct FacetTable {
     port_names: HashMap<(Protocol, Text), PortName>,
 }
 
+/// A port name that live egress rules use, with peers that they ask it of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedPeers {
+    /// The name.
+    pub name: (Protocol, Text),
+    /// The peers.
+    pub peers: PortPeers,
+}
+
+/// The peers of which a rule asks a port name: only theirs need to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortPeers {
+    /// All, or those of some address block.
+    Everybody,
+    /// Those that a facet matches.
+    Matching(FacetId),
+}
+
 /// A port name that live egress rules use.
 #[derive(Debug, Default)]
 struct PortName {
-    users: usize,
+    /// How many contents ask it of each kind of peers.
+    users: HashMap<PortPeers, usize>,
     facets: BTreeMap<u16, FacetId>,
+}
+
+impl PortName {
+    /// Whether some rule asks it of peers with this signature.
+    fn is_asked_of(&self, signature: &[FacetId]) -> bool {
+        self.users.contains_key(&PortPeers::Everybody)
+            || signature.iter().any(|facet| self.users.contains_key(&PortPeers::Matching(*facet)))
+    }
 }
 
 impl Default for FacetTable {
@@ -192,30 +219,57 @@ impl FacetTable {
         Some((*facet).clone())
     }
 
-    /// One more rule asks for a port name.
-    pub fn acquire_name(&mut self, name: &(Protocol, Text), index: &ClusterIndex, moved: &mut BTreeSet<GroupId>) {
-        let entry = self.port_names.entry(name.clone()).or_default();
-        entry.users += 1;
-        if entry.users == 1 {
-            for (id, group) in index.groups() {
-                if let Some(number) = group.key.named_ports().number(name.0, &name.1) {
-                    self.mark_named(name, number, id);
-                    moved.insert(id);
-                }
+    /// One more content asks for a port name of peers.
+    pub fn acquire_name(&mut self, named: &NamedPeers, index: &ClusterIndex, moved: &mut BTreeSet<GroupId>) {
+        let NamedPeers { name, peers } = named;
+        let users = self.port_names.entry(name.clone()).or_default().users.entry(*peers).or_default();
+        *users += 1;
+        if *users > 1 {
+            return;
+        }
+        let asked: Vec<GroupId> = match peers {
+            PortPeers::Everybody => index.groups().map(|(id, _)| id).collect(),
+            PortPeers::Matching(facet) => self.groups.get(facet).into_iter().flatten().map(GroupId).collect(),
+        };
+        for id in asked {
+            if let Some(number) = number_of(index, id, name)
+                && let Some(facet) = self.join_named(name, number, id)
+            {
+                self.signatures.insert(id, facet);
+                moved.insert(id);
             }
         }
     }
 
-    /// One rule less asks for a port name.
-    pub fn release_name(&mut self, name: &(Protocol, Text), moved: &mut BTreeSet<GroupId>) {
+    /// One content less asks for a port name of peers, whose facet is still live.
+    pub fn release_name(&mut self, named: &NamedPeers, moved: &mut BTreeSet<GroupId>) {
+        let NamedPeers { name, peers } = named;
         let Some(entry) = self.port_names.get_mut(name) else { return };
-        entry.users -= 1;
-        if entry.users > 0 {
+        let Some(users) = entry.users.get_mut(peers) else { return };
+        *users -= 1;
+        if *users > 0 {
             return;
         }
-        let facets = self.port_names.remove(name).unwrap_or_default().facets;
-        for id in facets.into_values() {
-            self.release(id, moved);
+        entry.users.remove(peers);
+        let facets: Vec<FacetId> = entry.facets.values().copied().collect();
+        let none = RoaringBitmap::new();
+        for facet in &facets {
+            let having = self.groups.get(facet).unwrap_or(&none);
+            let concerned = match peers {
+                PortPeers::Everybody => having.clone(),
+                PortPeers::Matching(peers) => having & self.groups.get(peers).unwrap_or(&none),
+            };
+            for id in concerned.into_iter().map(GroupId) {
+                if !self.port_names.get(name).is_some_and(|entry| entry.is_asked_of(self.signature(id))) {
+                    self.groups.entry(*facet).or_default().remove(id.0);
+                    self.signatures.remove(id, *facet);
+                    moved.insert(id);
+                }
+            }
+        }
+        self.retire_numbers(&facets);
+        if self.port_names.get(name).is_some_and(|entry| entry.users.is_empty()) {
+            self.port_names.remove(name);
         }
     }
 
@@ -244,7 +298,8 @@ impl FacetTable {
                 signature.push(facet);
             }
         }
-        let names: Vec<_> = self.port_names.keys().cloned().collect();
+        let asked = self.port_names.iter().filter(|(_, entry)| entry.is_asked_of(&signature));
+        let names: Vec<_> = asked.map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Some(number) = group.key.named_ports().number(name.0, &name.1) {
                 signature.extend(self.join_named(&name, number, id));
@@ -288,12 +343,6 @@ impl FacetTable {
     fn mark(&mut self, facet: FacetId, group: GroupId) {
         self.groups.entry(facet).or_default().insert(group.0);
         self.signatures.insert(group, facet);
-    }
-
-    fn mark_named(&mut self, name: &(Protocol, Text), number: u16, group: GroupId) {
-        if let Some(facet) = self.join_named(name, number, group) {
-            self.signatures.insert(group, facet);
-        }
     }
 
     /// Adds a group to those that have a number behind a port name.
@@ -341,6 +390,11 @@ impl FacetTable {
             self.broad.remove(&id);
         }
     }
+}
+
+/// The number behind a port name in a group.
+fn number_of(index: &ClusterIndex, id: GroupId, (protocol, name): &(Protocol, Text)) -> Option<u16> {
+    index.group(id)?.key.named_ports().number(*protocol, name)
 }
 
 fn unfile_from<K: Eq + std::hash::Hash>(shelf: &mut HashMap<K, BTreeSet<FacetId>>, key: &K, id: FacetId) {

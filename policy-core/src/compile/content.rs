@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
+use hashbrown::HashMap;
+
+use crate::facet::{Facet, FacetId, NamedPeers, NamespaceMatch, PeerClusters, PodFacet, PortPeers};
 use crate::index::NamedPorts;
 use crate::model::{
     Allowance, Direction, NetworkPolicy, Peer, PolicyKey, PortSelection, Protocol, Rule, Scope, Selector, Text,
@@ -93,6 +95,29 @@ impl Content {
             ContentPort::PeerNamed(protocol, name) => Some((*protocol, name.clone())),
         });
         named.collect()
+    }
+
+    /// The port names of peers, each with the facets of the peers that it is asked of; these have the given numbers.
+    pub fn named_peers(&self, facets: &HashMap<Facet, FacetId>) -> BTreeSet<NamedPeers> {
+        let mut named = BTreeSet::new();
+        for ContentRule { peers, ports, place: _ } in &self.rules {
+            let Ports::Some(ports) = ports else { continue };
+            for port in ports {
+                let ContentPort::PeerNamed(protocol, name) = port else { continue };
+                let name = (*protocol, name.clone());
+                match peers {
+                    Peers::Everybody => drop(named.insert(NamedPeers { name, peers: PortPeers::Everybody })),
+                    Peers::AnyOf(peers) => named.extend(peers.iter().filter_map(|peer| {
+                        let peers = match peer {
+                            Facet::Pods(_) => PortPeers::Matching(*facets.get(peer)?),
+                            Facet::Block(_) | Facet::NamedPort { .. } => PortPeers::Everybody,
+                        };
+                        Some(NamedPeers { name: name.clone(), peers })
+                    })),
+                }
+            }
+        }
+        named
     }
 
     /// Adds the rules of one policy that selects the endpoint.

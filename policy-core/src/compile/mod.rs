@@ -447,8 +447,8 @@ impl Compiler {
                 (facet.clone(), id)
             })
             .collect();
-        for name in content.names() {
-            self.facets.acquire_name(&name, &self.index, &mut touched.groups);
+        for named in content.named_peers(&facets) {
+            self.facets.acquire_name(&named, &self.index, &mut touched.groups);
         }
         let identities = self.identities.numbers();
         let signatures =
@@ -458,14 +458,15 @@ impl Compiler {
 
     fn release_policy(&mut self, policy: PolicyId, touched: &mut Touched) {
         let Some(gone) = self.rows.release_policy(policy, &mut self.dirty) else { return };
+        // Who matches a peer is known as long as its facet is.
+        for named in gone.named {
+            self.facets.release_name(&named, &mut touched.groups);
+        }
         for facet in gone.facets {
             if let Some(crate::facet::Facet::Block(_)) = self.facets.release(facet, &mut touched.groups) {
                 self.blocks.remove(facet);
                 touched.blocks = true;
             }
-        }
-        for name in gone.names {
-            self.facets.release_name(&name, &mut touched.groups);
         }
     }
 

@@ -9,7 +9,7 @@ use policy_common::table::{Answer, RULE_NONE, RuleEntry};
 use super::content::{Content, Peers, RulePlace};
 use super::flatten::{Flat, LiveRule, PortTable, RuleId, flatten};
 use super::{Dirty, Identity, PolicyId};
-use crate::facet::{Facet, FacetId, FacetTable};
+use crate::facet::{Facet, FacetId, FacetTable, NamedPeers};
 use crate::intern::{Effect, Interner};
 use crate::model::{Protocol, Text};
 
@@ -19,6 +19,7 @@ struct LivePolicy {
     rules: Vec<LiveRule>,
     facets: Vec<FacetId>,
     names: BTreeSet<(Protocol, Text)>,
+    named: BTreeSet<NamedPeers>,
     identities: BTreeSet<Identity>,
 }
 
@@ -40,7 +41,7 @@ pub struct Gone {
     /// Its facets.
     pub facets: Vec<FacetId>,
     /// The port names of peers.
-    pub names: BTreeSet<(Protocol, Text)>,
+    pub named: BTreeSet<NamedPeers>,
 }
 
 /// All live policies with their rows.
@@ -132,7 +133,7 @@ impl Rows {
     ) -> PolicyId {
         let mut numbers: Vec<FacetId> = facets.values().copied().collect();
         numbers.sort_unstable();
-        let names = content.names();
+        let (names, named) = (content.names(), content.named_peers(facets));
         let rules = content.rules.iter().map(|rule| LiveRule {
             id: RuleId(self.places.acquire(rule.place.clone()).0),
             peers: match &rule.peers {
@@ -141,7 +142,7 @@ impl Rows {
             },
             ports: rule.ports.clone(),
         });
-        let live = LivePolicy { rules: rules.collect(), facets: numbers, names, identities: BTreeSet::new() };
+        let live = LivePolicy { rules: rules.collect(), facets: numbers, names, named, identities: BTreeSet::new() };
         let policy = PolicyId(self.contents.acquire(content).0);
         for facet in &live.facets {
             self.by_facet.entry(*facet).or_default().insert(policy);
@@ -162,7 +163,7 @@ impl Rows {
     /// One user less of a policy; returns what it asked for when that was the last.
     pub fn release_policy(&mut self, policy: PolicyId, dirty: &mut Dirty) -> Option<Gone> {
         self.contents.release(policy.0)?;
-        let LivePolicy { rules, facets, names, identities } = self.policies.remove(&policy)?;
+        let LivePolicy { rules, facets, names, named, identities } = self.policies.remove(&policy)?;
         for identity in identities {
             self.erase_row(policy, identity, dirty);
             if let Some(policies) = self.by_identity.get_mut(&identity) {
@@ -178,7 +179,7 @@ impl Rows {
         for name in &names {
             remove_from(&mut self.by_name, name, policy);
         }
-        Some(Gone { facets, names })
+        Some(Gone { facets, named })
     }
 
     /// An identity comes to be.
