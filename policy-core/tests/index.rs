@@ -107,3 +107,24 @@ fn a_uid_of_any_form_is_the_pods_own() {
         assert!(index.delete_pod(&pod.key, &uid.into()).is_some(), "{uid}");
     }
 }
+
+#[test]
+fn the_time_at_which_a_pod_was_made_is_kept_to_the_nanosecond() {
+    let mut index = ClusterIndex::new(abc().config());
+    let dated = |name: &str, s, ns| pod(name).created(s, ns).build();
+    let of_no_time = pod("a/shop/undated").build();
+    let pods =
+        [dated("a/shop/one", 1, 0), dated("a/shop/other", -1, 999_999_999), dated("a/shop/third", 0, 1), of_no_time];
+    // Each takes the number of the one before.
+    for pod in &pods {
+        index.apply_pod(pod);
+        assert_eq!(index.pod(&pod.key).map(PodEntry::to_pod).as_ref(), Some(pod));
+        index.delete_pod(&pod.key, &pod.uid);
+    }
+    for pod in &pods {
+        index.apply_pod(pod);
+    }
+    for pod in &pods {
+        assert_eq!(index.pod(&pod.key).map(PodEntry::to_pod).as_ref(), Some(pod));
+    }
+}

@@ -1,21 +1,21 @@
 //! All pods of all members, in the least memory in which they can be told apart: there may be a million of them, of
 //! which this node has a few dozen.
 //!
-//! What pods of one Deployment share their group holds. What is left of a pod is a record of 52 bytes and the end of its
+//! What pods of one Deployment share their group holds. What is left of a pod is a record of 48 bytes and the end of its
 //! name; whoever needs a whole [`Pod`] gets it put together again.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::groups::{Group, GroupId, Groups, Share};
 use super::names::{Name, Names};
 use super::numbers;
-use super::slots::Slots;
+use super::slots::{PIECE, Slots, split};
 use crate::intern::Interner;
 use crate::model::{ClusterId, ContainerPort, Labels, Lifecycle, NamespaceKey, Pod, PodKey, Text, Timestamp};
 
@@ -39,7 +39,6 @@ struct Record {
     flags: NonZeroU16,
     group: GroupId,
     node: u32,
-    created_ns: u32,
     created_s: i64,
     v4: [u8; 4],
     /// Of the IPv4 address.
@@ -47,7 +46,7 @@ struct Record {
     uid: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Option<Record>>() == 52);
+const _: () = assert!(size_of::<Option<Record>>() == 48);
 
 /// An IPv6 address.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,8 +57,6 @@ struct V6 {
 
 /// The node of a pod that is bound to none.
 const NO_NODE: u32 = u32::MAX;
-/// As nanoseconds: the pod does not say when it was made.
-const NO_TIME: u32 = u32::MAX;
 
 mod flag {
     /// Always set.
@@ -75,6 +72,10 @@ mod flag {
     pub const V6_FIRST: u16 = 64;
     /// The uid is no UUID, and the record holds its number.
     pub const UID_BY_NUMBER: u16 = 128;
+    /// It says when it was made.
+    pub const DATED: u16 = 512;
+    /// And more exactly than to the second, which API servers do not.
+    pub const FRACTION: u16 = 1024;
 }
 
 /// All pods.
@@ -82,12 +83,14 @@ mod flag {
 pub struct Pods {
     records: Slots<Record>,
     /// By number, as far as any pod has one.
-    v6: Vec<V6>,
+    v6: Vec<Box<[V6; PIECE]>>,
     names: Names,
     numbers: HashTable<PodIndex>,
     hasher: DefaultHashBuilder,
     nodes: Shared,
     uids: Shared,
+    /// The nanoseconds of the times at which pods were made, where they have any.
+    fractions: HashMap<PodIndex, u32>,
     groups: Groups,
 }
 
@@ -157,13 +160,15 @@ impl Pods {
             flags: flag::KNOWN | flags | uid_flag,
             group,
             node: pod.node.as_ref().map_or(NO_NODE, |node| self.nodes.0.acquire(node.clone()).0),
-            created_ns: pod.created.map_or(NO_TIME, |created| created.ns),
             created_s: pod.created.map_or(0, |created| created.s),
             v4: pod.addresses.iter().find_map(v4).unwrap_or_default(),
             note: None,
             uid,
         };
         let number = PodIndex(self.records.insert(record));
+        if let Some(Timestamp { ns: ns @ 1.., .. }) = pod.created {
+            self.fractions.insert(number, ns);
+        }
         if let Some(address) = pod.addresses.iter().find_map(v6) {
             self.set_v6(number, address);
         }
@@ -190,6 +195,9 @@ impl Pods {
         if record.flags.get() & flag::UID_BY_NUMBER != 0 {
             self.uids.0.release(uid_number(record.uid));
         }
+        if record.flags.get() & flag::FRACTION != 0 {
+            self.fractions.remove(&number);
+        }
         self.names.remove(record.name);
         self.names.tidy(self.records.values_mut().map(|record| &mut record.name));
         let has_died = self.groups.leave(record.group, share);
@@ -197,11 +205,16 @@ impl Pods {
     }
 
     fn set_v6(&mut self, number: PodIndex, address: [u8; 16]) {
-        let place = number.0 as usize;
-        if self.v6.len() <= place {
-            self.v6.resize(place + 1, V6::default());
+        let (piece, place) = split(number.0);
+        while self.v6.len() <= piece {
+            self.v6.push(Box::new([V6::default(); PIECE]));
         }
-        self.v6[place] = V6 { address, note: None };
+        self.v6[piece][place] = V6 { address, note: None };
+    }
+
+    fn v6(&self, number: PodIndex) -> Option<V6> {
+        let (piece, place) = split(number.0);
+        self.v6.get(piece).map(|piece| piece[place])
     }
 
     /// Notes something of the address that a pod has of a family; returns the note before.
@@ -210,7 +223,8 @@ impl Pods {
         if is_v4 {
             return std::mem::replace(&mut record.note, note);
         }
-        self.v6.get_mut(number.0 as usize).and_then(|v6| std::mem::replace(&mut v6.note, note))
+        let (piece, place) = split(number.0);
+        self.v6.get_mut(piece).and_then(|piece| std::mem::replace(&mut piece[place].note, note))
     }
 
     fn hash(&self, cluster: &str, namespace: &str, name: &[u8]) -> u64 {
@@ -274,6 +288,8 @@ fn flags(pod: &Pod) -> u16 {
         | has(pod.addresses.iter().any(IpAddr::is_ipv4), flag::V4)
         | has(pod.addresses.iter().any(IpAddr::is_ipv6), flag::V6)
         | has(pod.addresses.first().is_some_and(IpAddr::is_ipv6), flag::V6_FIRST)
+        | has(pod.created.is_some(), flag::DATED)
+        | has(pod.created.is_some_and(|created| created.ns != 0), flag::FRACTION)
 }
 
 impl<'a> PodEntry<'a> {
@@ -369,8 +385,8 @@ impl<'a> PodEntry<'a> {
 
     /// When it was made.
     pub fn created(self) -> Option<Timestamp> {
-        let Record { created_s: s, created_ns: ns, .. } = *self.record;
-        (ns != NO_TIME).then_some(Timestamp { s, ns })
+        let fraction = self.has(flag::FRACTION).then(|| self.pods.fractions.get(&self.number).copied()).flatten();
+        self.has(flag::DATED).then_some(Timestamp { s: self.record.created_s, ns: fraction.unwrap_or_default() })
     }
 
     /// Which of all pods that ever had this name.
@@ -424,11 +440,11 @@ impl<'a> PodEntry<'a> {
         match address {
             _ if !self.has_address(address) => None,
             IpAddr::V4(_) => self.record.note,
-            IpAddr::V6(_) => self.pods.v6.get(self.number.0 as usize)?.note,
+            IpAddr::V6(_) => self.pods.v6(self.number)?.note,
         }
     }
 
     fn v6(self) -> Option<[u8; 16]> {
-        self.has(flag::V6).then(|| self.pods.v6.get(self.number.0 as usize)).flatten().map(|v6| v6.address)
+        self.has(flag::V6).then(|| self.pods.v6(self.number)).flatten().map(|v6| v6.address)
     }
 }

@@ -1,7 +1,7 @@
 //! Values by number; numbers of values that are gone are given out again.
 
 /// How many values a piece of memory holds.
-const PIECE: usize = 1024;
+pub const PIECE: usize = 1024;
 
 /// Values by reusable number, in pieces of memory: one that grew as a whole would have room for up to twice as many as
 /// there are.
@@ -68,7 +68,7 @@ impl<T> Slots<T> {
 }
 
 /// The piece of a number, and its place there.
-fn split(number: u32) -> (usize, usize) {
+pub fn split(number: u32) -> (usize, usize) {
     (number as usize / PIECE, number as usize % PIECE)
 }
 
