@@ -193,27 +193,23 @@ impl Node {
         } else {
             &dirty
         };
-        let mut plan = goal.plan(&self.tables, places, &self.limits);
-        match &mut plan {
-            Ok(plan) => {
-                // What is written at one blow has changed verdicts before the flip that tells live connections.
-                if self.owes_flip && plan.commit().is_none() {
-                    plan.steps.insert(0, Step::Flip(self.tables.commit + 2));
-                }
-                self.owes_flip = false;
-                // Whoever was cut off may just have deleted what this plan adds, or the first after it that adds anything.
-                if self.owes_grace && !plan.is_empty() {
-                    plan.steps.insert(0, Step::Grace);
-                    self.owes_grace = false;
-                }
-                self.unsettled = false;
-                self.own_moved = false;
-                // From now on the numbers are of those who have them: whoever comes later has other connections.
-                self.inherited.clear();
+        let mut plan = match goal.plan(&self.tables, places, &self.limits) {
+            Ok(plan) => plan,
+            Err(full) => {
+                self.compiler.put_back(dirty);
+                return Err(full);
             }
-            Err(_) => self.compiler.put_back(dirty),
+        };
+        // What is written at one blow has changed verdicts before the flip that tells live connections.
+        if std::mem::take(&mut self.owes_flip) && plan.commit().is_none() {
+            plan.steps.insert(0, Step::Flip(self.tables.commit + 2));
         }
-        plan
+        self.unsettled = false;
+        self.own_moved = false;
+        // From now on the numbers are of those who have them: whoever comes later has other connections.
+        self.inherited.clear();
+        self.pay_grace(&mut plan);
+        Ok(plan)
     }
 
     /// The plan that only makes endpoints known which the tables do not have yet, held, as many as there is room for:
@@ -237,7 +233,17 @@ impl Node {
             steps.push(Step::Write(Write::ClearCounters(wanted.counters)));
             steps.push(Step::Write(Write::Endpoint(ifindex, Some(wanted.held(ifindex)))));
         }
-        Plan { steps }
+        let mut plan = Plan { steps };
+        self.pay_grace(&mut plan);
+        plan
+    }
+
+    /// Whoever was cut off may just have deleted what a plan adds, this one or the first after it that adds anything.
+    fn pay_grace(&mut self, plan: &mut Plan) {
+        if self.owes_grace && !plan.is_empty() {
+            plan.steps.insert(0, Step::Grace);
+            self.owes_grace = false;
+        }
     }
 
     /// A step of the plan has been carried out.
@@ -393,9 +399,9 @@ impl Node {
         }
     }
 
-    fn desired_local(&self) -> HashMap<IpAddr, Local> {
+    fn desired_local(&self) -> BTreeMap<IpAddr, Local> {
         let local = |address, ifindex, bridge| Local { tag: address_tag(address), ifindex, bridge, reserved: 0 };
-        let mut desired = HashMap::new();
+        let mut desired = BTreeMap::new();
         for (key, endpoint) in &self.endpoints {
             let Attachment { ifindex, bridge } = endpoint.attachment;
             let Some(pod) = self.compiler.pod(key) else { continue };

@@ -262,3 +262,44 @@ fn live_connections_are_judged_again_though_the_next_plan_does_not_fit() {
     plan.steps.iter().for_each(|step| restarted.stepped(step));
     assert!(restarted.tables().commit > commit, "{plan:?}");
 }
+
+#[test]
+fn new_pods_that_are_held_while_a_table_is_full_wait_for_the_grace_period_that_is_owed() {
+    let mut node = node(&[(pod("a/shop/one").ip("10.1.0.1"), 7)]);
+    node.detach(&key(&pod("a/shop/one")));
+    let plan = node.plan().expect("there are no limits");
+    let (last, others) = plan.steps.split_last().expect("there is something to do");
+    assert_eq!(last, &Step::Grace);
+    let limits = Limits { most: [(Table::LocalV4, 0)].into() };
+    let mut tables = node.tables().clone();
+    others.iter().for_each(|step| tables.step(step));
+    // Whoever deleted the endpoint died before the grace period; now another one comes, and no room for its address.
+    let two = pod("a/shop/two").ip("10.1.0.2");
+    let set = abc().with(namespace("a/shop")).with(two.clone());
+    let mut restarted = Node::new(set.config(), Subjects::All, tables, limits);
+    restarted.apply(&set.events());
+    restarted.attach(&key(&two), Attachment { ifindex: 8, bridge: Some(3) });
+    restarted.settle().expect_err("there is no room");
+    let plan = restarted.hold();
+    assert_eq!(plan.steps.first(), Some(&Step::Grace));
+    assert!(matches!(plan.steps.last(), Some(Step::Write(Write::Endpoint(8, Some(_))))), "{plan:?}");
+    assert!(!restarted.hold().steps.contains(&Step::Grace), "one is enough");
+}
+
+#[test]
+fn addresses_are_written_in_their_order() {
+    let pods: Vec<_> = (1..=9).map(|at| (pod(&format!("a/shop/p{at}")).ip(&format!("10.1.0.{at}")), 10 - at)).collect();
+    let mut node = node(&pods);
+    let written = |plan: &[Step]| -> Vec<IpAddr> {
+        let address = |step: &Step| match step {
+            Step::Write(Write::Local(address, _)) => Some(*address),
+            _ => None,
+        };
+        plan.iter().filter_map(address).collect()
+    };
+    let hosts: Vec<IpAddr> = (1..=9).map(|at| format!("192.168.0.{at}").parse().expect("an address")).collect();
+    node.set_host_addresses(hosts.iter().copied().collect());
+    assert_eq!(written(&node.settle().expect("there are no limits").steps), hosts);
+    node.set_host_addresses([].into());
+    assert_eq!(written(&node.settle().expect("there are no limits").steps), hosts, "and taken away in it");
+}

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::table::{
     Endpoint, EndpointPolicy, HAS_V4, HAS_V6, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, NetIdent,
@@ -44,8 +43,8 @@ pub struct Goal<'a> {
 pub struct Own {
     /// Endpoints, by ifindex.
     pub endpoints: BTreeMap<u32, DesiredEndpoint>,
-    /// Addresses of the node and of its endpoints.
-    pub local: HashMap<IpAddr, Local>,
+    /// Addresses of the node and of its endpoints, in order: a plan is the same whenever it is made.
+    pub local: BTreeMap<IpAddr, Local>,
 }
 
 /// An element of two slots, as it is and as it should be.
@@ -238,7 +237,7 @@ impl Builder<'_> {
         }
     }
 
-    fn local(&mut self, local: &HashMap<IpAddr, Local>) {
+    fn local(&mut self, local: &BTreeMap<IpAddr, Local>) {
         for (address, wanted) in local {
             let known = self.now.local.get(address);
             if known == Some(wanted) {
@@ -248,7 +247,8 @@ impl Builder<'_> {
             self.moved += usize::from(known.is_some() || wanted.ifindex != IFINDEX_HOST);
             self.stage.push(Write::Local(*address, Some(*wanted)));
         }
-        let gone = self.now.local.iter().filter(|(address, _)| !local.contains_key(address));
+        let gone: BTreeMap<IpAddr, &Local> =
+            self.now.local.iter().filter(|(address, _)| !local.contains_key(address)).collect();
         for (address, known) in gone {
             self.moved += 1;
             // Nobody may be taken for the node under the new commit who is not.
