@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use policy_core::model::{
-    ClusterConfig, ClusterId, ClusterLabels, Event, NamespaceKey, Pod, PolicyKey, Scope, Timestamp,
+    ClusterConfig, ClusterId, ClusterLabels, Event, NamespaceKey, Pod, PolicyKey, Protocol, Scope, Timestamp,
 };
 use policy_core::plan::Table;
 use policy_core::testing::{abc, labels, pod, strategies};
@@ -138,6 +138,7 @@ impl Maker {
         for _ in 0..self.dice.below(4) {
             self.policy();
         }
+        self.actions.push(Action::Hosts([probes::HOST].into()));
         self.actions.push(Action::Restart(Vec::new()));
         self.pass();
     }
@@ -149,7 +150,7 @@ impl Maker {
             (7, Self::namespace),
             (20, Self::policy),
             (3, Self::configure),
-            (5, Self::rewire),
+            (7, Self::rewire),
             (10, Self::trouble),
             (8, Self::death),
             (6, Self::retell),
@@ -348,15 +349,18 @@ impl Maker {
     fn rewire(&mut self) {
         let slot = self.dice.below(SLOTS);
         let ifindex = self.slots[slot].as_ref().map(|placed| placed.ifindex);
-        match (self.dice.below(5), ifindex) {
+        match (self.dice.below(6), ifindex) {
             (0, Some(ifindex)) => self.actions.push(Action::Replug(ifindex)),
             (1, Some(ifindex)) => self.actions.push(Action::Unlink(ifindex)),
             // What it was plugged into is gone; the pod is not.
             (2, Some(ifindex)) => self.unplug(ifindex),
-            _ => {
+            (_, ifindex) => {
+                if ifindex.is_some() {
+                    self.actions.push(Action::Greet(probes::HOST, slot_addresses(slot)[0], Protocol::Tcp, 80));
+                }
                 let hosts = ["192.168.0.1", "192.168.0.2", "fd00:ff::1"].map(|text| text.parse().expect("an address"));
                 let hosts = hosts.into_iter().filter(|_| self.dice.percent(50)).collect();
-                self.actions.push(Action::Hosts(hosts));
+                self.actions.extend([Action::Hosts(hosts), Action::Pass(150), Action::Talk]);
             }
         }
     }
@@ -416,7 +420,10 @@ impl Maker {
                 self.slots.iter().flatten().flat_map(|placed| placed.pod.addresses.clone()).collect();
             let remote: Vec<IpAddr> = self.remote.keys().copied().collect();
             let (own, peer, outbound, protocol, port) = probes::connection(&mut self.dice, &own, &remote);
-            self.actions.push(Action::Open(own, peer, outbound, protocol, port));
+            self.actions.push(match (&own, probes::HOST) {
+                (IpAddr::V4(_), host) if self.dice.percent(15) => Action::Greet(host, own, protocol, port),
+                _ => Action::Open(own, peer, outbound, protocol, port),
+            });
         }
     }
 

@@ -11,6 +11,8 @@ use policy_core::plan::TableState;
 
 /// The interface by which packets of other nodes arrive.
 pub const UPLINK: u32 = 900;
+/// In place of an interface: a socket of the node sends the packet.
+pub const SOCKET: u32 = 0;
 
 /// What a packet of a connection is to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +56,20 @@ pub fn arrival(tables: &TableState, source: IpAddr) -> u32 {
     }
 }
 
+/// Whether the tables know an address as the node's own.
+pub fn is_host(tables: &TableState, address: IpAddr) -> bool {
+    tables.local.get(&address).is_some_and(|local| local.ifindex == IFINDEX_HOST)
+}
+
 /// What the hook of an interface says of a packet: one that leaves the endpoint, or one that arrives by an interface.
 pub fn judge(tables: &Modelled<'_>, ifindex: u32, direction: Direction, arrival: u32, packet: &[u8]) -> Verdict {
     match direction {
         Direction::Egress => {
             from_pod(packet, &Context { ifindex, ingress_ifindex: ifindex, has_socket: false }, tables)
         }
-        Direction::Ingress => to_pod(packet, &Context { ifindex, ingress_ifindex: arrival, has_socket: false }, tables),
+        Direction::Ingress => {
+            to_pod(packet, &Context { ifindex, ingress_ifindex: arrival, has_socket: arrival == SOCKET }, tables)
+        }
     }
 }
 

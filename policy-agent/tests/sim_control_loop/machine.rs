@@ -99,7 +99,9 @@ impl Kernel {
     /// All connections talk.
     pub fn talk(&mut self) -> Result<(), String> {
         let Self { tables, traffic, tick_s, witness, .. } = self;
-        traffic.talk(tables, *tick_s, witness)
+        traffic.talk(tables, *tick_s, witness)?;
+        // Until the flip what is no longer the node's goes on.
+        if witness.is_cut() { Ok(()) } else { traffic.nodes_talk(tables, *tick_s, witness) }
     }
 
     fn carry_out(&mut self, step: &Step) -> Result<(), String> {

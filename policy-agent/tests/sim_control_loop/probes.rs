@@ -1,7 +1,7 @@
 //! Which connections are looked at: between addresses that pods have, and policies care about.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use policy_core::model::{Connection, Direction, Protocol, Transport};
 
@@ -20,6 +20,9 @@ pub const ELSEWHERE: [(&str, &str); 8] = [
     ("10.3.0.1", "c"),
     ("fd00:3::1", "c"),
 ];
+
+/// An address that the node mostly has.
+pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
 
 const TRANSPORTS: [Transport; 5] = [
     Transport::Port(Protocol::Tcp, 80),

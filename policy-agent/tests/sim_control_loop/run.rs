@@ -117,6 +117,11 @@ impl Play {
                 let Kernel { tables, traffic, tick_s, witness, .. } = &mut *kernel;
                 traffic.open(tables, *tick_s, witness, (*own, *peer, *outbound, *protocol, *port))?;
             }
+            Action::Greet(host, own, protocol, port) => {
+                let mut kernel = self.kernel.borrow_mut();
+                let Kernel { tables, traffic, tick_s, .. } = &mut *kernel;
+                traffic.greet(tables, *tick_s, (*host, *own, *protocol, *port))?;
+            }
             Action::Talk => self.kernel.borrow_mut().talk()?,
             Action::Evict => self.kernel.borrow_mut().traffic.evict(),
         }

@@ -112,6 +112,8 @@ pub enum Action {
     Rest,
     /// A connection is opened from (`true`) or to a pod of this node, with this protocol and port.
     Open(IpAddr, IpAddr, bool, Protocol, u16),
+    /// The node opens a connection from an address of its own to a pod.
+    Greet(IpAddr, IpAddr, Protocol, u16),
     /// Every connection sends a packet, from either end.
     Talk,
     /// The flow tables forget everything but what was cut.
@@ -151,6 +153,9 @@ impl fmt::Debug for Action {
             Self::Open(own, peer, true, protocol, port) => write!(f, "{own} opens {} {peer}:{port}", protocol.as_str()),
             Self::Open(own, peer, false, protocol, port) => {
                 write!(f, "{peer} opens {} {own}:{port}", protocol.as_str())
+            }
+            Self::Greet(host, own, protocol, port) => {
+                write!(f, "the node opens {} {own}:{port} from {host}", protocol.as_str())
             }
             Self::Talk => write!(f, "everybody talks"),
             Self::Evict => write!(f, "flows are forgotten"),

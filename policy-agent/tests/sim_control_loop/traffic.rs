@@ -70,6 +70,8 @@ pub struct Traffic {
     /// `flows_…` and `cuts_…`.
     pub flows: Flows,
     live: Vec<Live>,
+    /// Connections that the node itself opened.
+    nodes: Vec<Live>,
     opened: u16,
     /// How many packets were judged.
     pub packets: u64,
@@ -91,6 +93,62 @@ impl Traffic {
         let live = Live { endpoint, ..live };
         if self.send(tables, now_s, witness, &live, (ifindex, outbound, Part::Opens), &live.judged(outbound))? {
             self.live.push(live);
+        }
+        Ok(())
+    }
+
+    /// The node itself opens a connection, from an address that the tables know as its own: whatever policies say.
+    pub fn greet(
+        &mut self,
+        tables: &TableState,
+        now_s: u32,
+        (host, own, protocol, port): (IpAddr, IpAddr, Protocol, u16),
+    ) -> Result<(), String> {
+        self.opened += 1;
+        let Some((ifindex, endpoint)) = behind(tables, own, 0) else { return Ok(()) };
+        let (own_port, peer_port) = (port, 40_000 + self.opened);
+        let live = Live { own, peer: host, outbound: false, protocol, own_port, peer_port, endpoint };
+        if hooks::is_host(tables, host) {
+            self.is_the_nodes(tables, now_s, &live, (ifindex, false, Part::Opens))?;
+            self.nodes.push(live);
+        }
+        Ok(())
+    }
+
+    fn is_the_nodes(
+        &mut self,
+        tables: &TableState,
+        now_s: u32,
+        live: &Live,
+        (ifindex, from_own, part): (u32, bool, Part),
+    ) -> Result<(), String> {
+        let (direction, arrival) =
+            if from_own { (Direction::Egress, ifindex) } else { (Direction::Ingress, hooks::SOCKET) };
+        let packet = live.packet(from_own, part);
+        let verdict = hooks::judge_with(tables, &mut self.flows, now_s, (ifindex, direction, arrival), &packet);
+        self.packets += 1;
+        if verdict.allow {
+            Ok(())
+        } else {
+            Err(format!("{part:?}, from own {from_own}, of the node's {live:?}: {verdict:?}"))
+        }
+    }
+
+    /// The node's own connections go on as long as their addresses are its own, and are anybody's after that.
+    pub fn nodes_talk(&mut self, tables: &TableState, now_s: u32, witness: &Witness) -> Result<(), String> {
+        for live in std::mem::take(&mut self.nodes) {
+            let Some((ifindex, endpoint)) = behind(tables, live.own, live.endpoint) else { continue };
+            if endpoint != live.endpoint || tables.is_held(ifindex) || !live.is_remembered(&self.flows) {
+                continue;
+            }
+            let from_own = live.peer_port.is_multiple_of(2);
+            if hooks::is_host(tables, live.peer) {
+                self.is_the_nodes(tables, now_s, &live, (ifindex, from_own, Part::GoesOn))?;
+                self.is_the_nodes(tables, now_s, &live, (ifindex, !from_own, Part::GoesOn))?;
+                self.nodes.push(live);
+            } else {
+                self.send(tables, now_s, witness, &live, (ifindex, from_own, Part::GoesOn), &live.judged(false))?;
+            }
         }
         Ok(())
     }

@@ -264,9 +264,15 @@ impl Witness {
         }
     }
 
+    /// Whether a plan was cut off, and no flip has come since.
+    pub fn is_cut(&self) -> bool {
+        self.was_cut
+    }
+
     /// Everything is quiet: nothing lags behind, and the newest world alone is in force.
     pub fn is_settled(&mut self, tables: &TableState) -> Result<(), String> {
         self.lagging.clear();
+        self.was_cut = false;
         let seen = self.look(tables);
         let (number, newest) = self.worlds.newest();
         if let Some(difference) = self.difference(&seen, newest) {
