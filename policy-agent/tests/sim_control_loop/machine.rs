@@ -79,7 +79,9 @@ impl Kernel {
         self.life = Some(self.lives);
         self.dies_in = None;
         self.traffic.sweep(&self.tables, self.tick_s);
-        self.network.borrow_mut().touched.clear();
+        // An interface that has not the programs may be another one of the same number.
+        let known = self.tables.endpoints.keys().copied();
+        self.network.borrow_mut().touched = known.filter(|ifindex| !self.links.contains(ifindex)).collect();
         (self.lives, self.tables.clone())
     }
 
@@ -204,7 +206,15 @@ impl Datapath for Hands {
     }
 
     fn prune(&mut self) -> Result<BTreeSet<u32>, Failure> {
-        Ok(self.refuses(Refusal::Prune)?.links.clone())
+        match self.refuses(Refusal::Prune) {
+            Ok(kernel) => Ok(kernel.links.clone()),
+            Err(failure) => {
+                // Which interfaces are still the same cannot be told.
+                let kernel = self.alive()?;
+                kernel.network.borrow_mut().touched.extend(kernel.tables.endpoints.keys());
+                Err(failure)
+            }
+        }
     }
 
     fn counters(&mut self, _element: u32) -> Result<Box<EndpointCounters>, Failure> {

@@ -25,7 +25,7 @@ pub struct Network {
     pub hosts: BTreeSet<IpAddr>,
     /// What is refused, how many times.
     pub refusals: BTreeMap<Refusal, usize>,
-    /// Interfaces about which something changed while this agent lived.
+    /// Interfaces about which something changed while this agent lived, or before it as far as it can tell.
     pub touched: BTreeSet<u32>,
     /// Tells that something has changed.
     pub signal: Rc<Notify>,

@@ -108,7 +108,10 @@ impl Play {
             Action::Pass(ms) => sleep(Duration::from_millis(*ms)).await,
             Action::Rest => self.rest().await?,
             Action::Plug(..) | Action::Unplug(..) | Action::Replug(_) | Action::Hosts(_) => self.rewire(action),
-            Action::Unlink(ifindex) => drop(self.kernel.borrow_mut().links.remove(ifindex)),
+            Action::Unlink(ifindex) => {
+                self.kernel.borrow_mut().links.remove(ifindex);
+                self.network.borrow_mut().touched.insert(*ifindex);
+            }
             Action::Fail(after) => self.kernel.borrow_mut().fails_in = Some(*after),
             Action::Refuse(refusal, times) => drop(self.network.borrow_mut().refusals.insert(*refusal, *times)),
             Action::Die(after) => self.kernel.borrow_mut().dies_in = Some(*after),
