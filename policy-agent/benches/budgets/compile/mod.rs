@@ -65,7 +65,7 @@ fn measure_other(suffix: &str, set: &ClusterSet, samples: &mut Samples) -> Resul
         count(&node, suffix, samples);
     }
     changes::of_pods(set, &mut node, suffix, samples)?;
-    if (set.clusters, set.remote_pods) == (LARGE.clusters, LARGE.remote_pods) {
+    if set.policies != LARGE.policies {
         changes::of_many(set, &mut node, suffix, samples)?;
     }
     Ok(())
