@@ -45,6 +45,7 @@ pub fn script(seed: u64) -> Script {
     let (bridged, probes) = (dice.percent(25), probes::choose(&mut dice));
     let limits = limits(&mut dice);
     let mut maker = Maker {
+        is_cramped: !limits.is_empty(),
         dice,
         runner: TestRunner::new_with_rng(Config::default(), rng),
         config: config.clone(),
@@ -85,6 +86,8 @@ pub struct Placed {
 
 /// Knows what there is, so that what happens has something to happen to.
 pub struct Maker {
+    /// Whether a table has little room.
+    is_cramped: bool,
     pub dice: Dice,
     runner: TestRunner,
     pub config: ClusterConfig,
@@ -144,6 +147,9 @@ impl Maker {
     }
 
     fn one(&mut self) {
+        if self.is_cramped && self.dice.percent(15) {
+            return self.make_room();
+        }
         let kinds: [Kind; 13] = [
             (20, Self::local),
             (14, Self::elsewhere),
@@ -266,8 +272,10 @@ impl Maker {
 
     /// Another pod takes the address over; its predecessor may be heard of for some time.
     fn replace(&mut self, slot: usize, placed: &Placed) {
-        let name = if self.dice.percent(40) { placed.pod.key.name.to_string() } else { format!("p{slot}-c") };
-        let pod = self.new_pod("a", &name, slot_addresses(slot), NODE);
+        let mut pod = self.new_pod("a", &format!("p{slot}-c"), slot_addresses(slot), NODE);
+        if self.dice.percent(50) {
+            pod.key = placed.pod.key.clone();
+        }
         let (gone, come) = (placed.pod.gone(), pod.clone().into_event());
         match self.dice.below(4) {
             0 => self.change(vec![gone, come]),
@@ -314,7 +322,8 @@ impl Maker {
                 self.remote.remove(&address);
             }
             1 => {
-                let pod = self.new_pod(cluster, &known.key.name.clone(), vec![address], "n2");
+                let mut pod = self.new_pod(cluster, &known.key.name.clone(), vec![address], "n2");
+                pod.key = known.key.clone();
                 self.change(vec![pod.clone().into_event(), known.gone()]);
                 self.remote.insert(address, pod);
             }
@@ -450,6 +459,23 @@ impl Maker {
             self.actions.push(Action::Restart(Vec::new()));
         }
         self.actions.push(Action::Rest);
+    }
+
+    /// A pod goes and makes room, but the agent dies of it; more come than there is room for.
+    fn make_room(&mut self) {
+        let slot = self.dice.below(SLOTS);
+        let Some(placed) = self.slots[slot].take() else { return self.start(slot) };
+        let after = 4 + self.dice.below(8);
+        self.actions.push(Action::Die(after));
+        self.actions.push(Action::Change(vec![placed.pod.gone()], Delivery::Now));
+        self.actions.push(Action::Pass(15));
+        self.unplug(placed.ifindex);
+        for slot in 0..SLOTS {
+            if self.slots[slot].is_none() {
+                self.start(slot);
+            }
+        }
+        self.actions.extend([Action::Restart(Vec::new()), Action::Pass(150)]);
     }
 
     fn evict(&mut self) {
