@@ -134,12 +134,14 @@ impl Play {
     /// What was told comes into force: only a table that is full, or a cluster that was not listed, is in its way.
     async fn rest(&mut self) -> Result<(), String> {
         self.kernel.borrow_mut().fails_in = None;
+        self.network.borrow_mut().refusals.clear();
         sleep(REST).await;
         self.is_well().await?;
         let mut kernel = self.kernel.borrow_mut();
         if self.agent.is_some() && self.sources.synced().0 && kernel.limits.most.is_empty() {
             let Kernel { witness, tables, .. } = &mut *kernel;
             witness.is_settled(tables)?;
+            witness.all_are_found(tables, &self.network.borrow())?;
             kernel.talk()?;
         }
         Ok(())

@@ -281,4 +281,18 @@ impl Witness {
         self.in_force = BTreeSet::from([number]);
         Ok(())
     }
+
+    /// Every pod of the newest world that is to be found is an endpoint in force, wherever the agent believes it to be.
+    pub fn all_are_found(&self, tables: &TableState, network: &Network) -> Result<(), String> {
+        let (_, newest) = self.worlds.newest();
+        for pod in newest.world.pods.values().filter(|pod| newest.only(&pod.addresses).as_ref() == Some(&pod.uid)) {
+            let routes: BTreeSet<Option<&u32>> = pod.addresses.iter().map(|own| network.routes.get(own)).collect();
+            let is_there = routes.len() == 1 && !routes.contains(&None);
+            let mut endpoints = tables.endpoints.iter().filter(|(ifindex, _)| !tables.is_held(**ifindex));
+            if is_there && !endpoints.any(|(_, known)| hooks::own_addresses(known) == pod.addresses) {
+                return Err(format!("{} has an interface, and is no endpoint in force", pod.key));
+            }
+        }
+        Ok(())
+    }
 }
