@@ -208,7 +208,7 @@ pub fn key<F: Family>(endpoint: u32, peer: F::Addr, segment: &Segment, direction
         Direction::FromPod => (segment.source_port, segment.destination_port),
         Direction::ToPod => (segment.destination_port, segment.source_port),
     };
-    FlowKey { endpoint, peer, own_port, peer_port, protocol: segment.protocol, reserved: [0; 3] }
+    FlowKey { endpoint, peer, own_port, peer_port, protocol: segment.protocol.into() }
 }
 
 /// The tag that a flow of this key carries.
@@ -218,6 +218,6 @@ pub fn tag<F: Family>(key: &FlowKeyOf<F>) -> u16 {
     let mixed = F::tag(&key.peer)
         ^ ports.wrapping_mul(0x9e37_79b1)
         ^ key.endpoint.wrapping_mul(0x85eb_ca77)
-        ^ u32::from(key.protocol).wrapping_mul(0xc2b2_ae3d);
+        ^ key.protocol.wrapping_mul(0xc2b2_ae3d);
     (mixed ^ mixed >> 16) as u16
 }

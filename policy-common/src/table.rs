@@ -46,8 +46,8 @@ pub struct Control {
     /// Goes on by one before the agent writes to tables, and by one after it: odd meanwhile, and after an agent that died
     /// meanwhile.
     pub writes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How many connections were ever noted as cut, or zero since none is: then nobody needs to look for one.
+    pub cuts: u32,
 }
 
 /// Which slot a commit reads.
@@ -264,10 +264,8 @@ pub struct FlowKey<A> {
     pub own_port: u16,
     /// The other end's port.
     pub peer_port: u16,
-    /// The IP protocol number.
-    pub protocol: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    /// The IP protocol number; as wide as this, a key has no bytes that would have to be zeroed one by one.
+    pub protocol: u32,
 }
 
 /// What a verdict on a packet of a known connection depends on: one word, read once.

@@ -216,6 +216,29 @@ impl Tables for Kernel {
     }
 }
 
+/// Whether some connection is noted as cut. Nearly always none is, and then a load is all that the question costs.
+#[inline(always)]
+fn there_are_cuts() -> bool {
+    // SAFETY: an element of an array, which is never freed.
+    CONTROL.get_ptr(0).is_some_and(|control| unsafe { (&raw const (*control).cuts).read_volatile() } != 0)
+}
+
+/// Says that one more was noted; it is in its table already.
+#[inline(always)]
+fn count_cut() {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: an atomic addition to an aligned word of an array's element, which is never freed.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u32 *)({place} + 0) += {one}",
+                place = in(reg) &raw mut (*control).cuts,
+                one = in(reg) 1u64,
+                options(nostack),
+            );
+        }
+    }
+}
+
 macro_rules! family_tables {
     ($family:ty, $local:ident, $ident:ident, $nets:ident, $flows:ident, $cuts:ident) => {
         impl FamilyTables<$family> for Kernel {
@@ -284,24 +307,25 @@ macro_rules! family_tables {
                 }
             }
 
-            #[inline(always)]
+            // Functions of their own: hardly any packet needs them, and their callers have no stack to spare.
+            #[inline(never)]
             fn cut(&self, key: &FlowKeyOf<$family>) -> Option<Cut> {
-                let cut = $cuts.get_ptr(key)?;
-                // Tag and opener are read as one word; whose it is the decision finds out.
-                let word: Tagged = word(cut.cast());
-                Some(Cut { seen_s: word.tag, tag: word.id as u16, opener: (word.id >> 16) as u16 })
+                let cut = there_are_cuts().then(|| $cuts.get_ptr(key)).flatten()?;
+                // All of it is one word; whose it is the decision finds out.
+                Some(word(cut))
             }
 
-            #[inline(always)]
+            #[inline(never)]
             fn note_cut(&self, key: &FlowKeyOf<$family>, cut: &Cut) {
                 // What does not fit stays cut as long as its flow is known.
                 let _noted = $cuts.insert(key, cut, 0);
+                count_cut();
             }
 
-            #[inline(always)]
+            #[inline(never)]
             fn renew_cut(&self, key: &FlowKeyOf<$family>, seen_s: u32) -> bool {
                 // In its place: while an element is replaced, others miss it.
-                let Some(cut) = $cuts.get_ptr_mut(key) else { return false };
+                let Some(cut) = there_are_cuts().then(|| $cuts.get_ptr_mut(key)).flatten() else { return false };
                 // SAFETY: a pointer from a look-up; if the element has changed hands, another cut is remembered longer.
                 unsafe {
                     if (*cut).seen_s != seen_s {
@@ -311,10 +335,10 @@ macro_rules! family_tables {
                 true
             }
 
-            #[inline(always)]
+            #[inline(never)]
             fn forget_cut(&self, key: &FlowKeyOf<$family>) {
                 // A look takes no lock, and there hardly ever is one.
-                if $cuts.get_ptr(key).is_some() {
+                if there_are_cuts() && $cuts.get_ptr(key).is_some() {
                     let _gone = $cuts.remove(key);
                 }
             }

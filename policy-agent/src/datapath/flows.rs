@@ -12,11 +12,11 @@ use super::pins::Pins;
 use super::sys::Cursor;
 use super::tables::{Table, Tables};
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
+const ICMP: u32 = 1;
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+const ICMPV6: u32 = 58;
+const SCTP: u32 = 132;
 
 /// The tables of connections, which the programs write.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Flows {
     cuts_v4: Table<FlowKeyOf<V4>, Cut>,
     cuts_v6: Table<FlowKeyOf<V6>, Cut>,
     place: Place,
+    /// How many connections had ever been noted as cut when the sweep came to these tables, and how many it has found.
+    cuts: (u32, usize),
 }
 
 /// How far the sweep has come.
@@ -63,7 +65,7 @@ pub struct Swept {
 
 /// For how many seconds a connection is remembered without a packet: as long as the kernel's own connection tracking
 /// does (nf_conntrack_proto_*.c), so that no connection that passes a NAT ends here first.
-fn timeout_s(protocol: u8, flags: u16) -> u32 {
+fn timeout_s(protocol: u32, flags: u16) -> u32 {
     match protocol {
         TCP if flags & flow_flag::CLOSING != 0 => 120,
         TCP => 5 * 24 * 60 * 60,
@@ -117,6 +119,7 @@ impl Flows {
             cuts_v4: Table::open(pins, "cuts_v4")?,
             cuts_v6: Table::open(pins, "cuts_v6")?,
             place: Place::beginning(),
+            cuts: (0, 0),
         })
     }
 
@@ -136,6 +139,7 @@ impl Flows {
                 Place::V6(cursor) => {
                     if sweep.batch(&self.v6, cursor, &mut swept)? {
                         self.place = Place::CutsV4(Cursor::default());
+                        self.cuts = (tables.control().cuts(), 0);
                     }
                 }
                 Place::CutsV4(cursor) => {
@@ -146,12 +150,16 @@ impl Flows {
                 Place::CutsV6(cursor) => {
                     if sweep.batch(&self.cuts_v6, cursor, &mut cuts)? {
                         self.place = Place::beginning();
+                        if self.cuts.1 + cuts.kept == 0 {
+                            tables.control().forget_cuts(self.cuts.0);
+                        }
                         swept.is_over = true;
                         break;
                     }
                 }
             }
         }
+        self.cuts.1 += cuts.kept;
         Ok(swept)
     }
 }
@@ -223,8 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn is_over_after(protocol: u8, flags: u16, idle_s: u32) -> bool {
-        let key = FlowKey { endpoint: 1, peer: [10, 0, 0, 1], own_port: 1, peer_port: 2, protocol, reserved: [0; 3] };
+    fn is_over_after(protocol: u32, flags: u16, idle_s: u32) -> bool {
+        let key = FlowKey { endpoint: 1, peer: [10, 0, 0, 1], own_port: 1, peer_port: 2, protocol };
         let flow =
             Flow { state: FlowState { flags, ..FlowState::default() }, seen_s: 1000, arrival: Arrival::UNCHECKED };
         is_over(&key, &flow, 1000 + idle_s, &BTreeSet::from([1]))
@@ -249,14 +257,14 @@ mod tests {
 
     #[test]
     fn a_flow_that_was_seen_after_the_clock_was_read_is_kept() {
-        let key = FlowKey { endpoint: 1, peer: [0; 4], own_port: 0, peer_port: 0, protocol: ICMP, reserved: [0; 3] };
+        let key = FlowKey { endpoint: 1, peer: [0; 4], own_port: 0, peer_port: 0, protocol: ICMP };
         let flow = Flow { seen_s: 1001, ..Flow::default() };
         assert!(!is_over(&key, &flow, 1000, &BTreeSet::from([1])));
     }
 
     #[test]
     fn flows_of_an_endpoint_that_is_gone_are_over() {
-        let key = FlowKey { endpoint: 2, peer: [0; 4], own_port: 0, peer_port: 0, protocol: TCP, reserved: [0; 3] };
+        let key = FlowKey { endpoint: 2, peer: [0; 4], own_port: 0, peer_port: 0, protocol: TCP };
         assert!(is_over(&key, &Flow::default(), 0, &BTreeSet::from([1])));
     }
 }

@@ -102,8 +102,9 @@ impl Kernel {
     }
 
     fn fill(&mut self, state: &TableState) {
-        let control = Control { commit: state.commit, abi: ABI_VERSION, ..Control::default() };
         let mut array = Array::try_from(self.ebpf.map_mut("control").expect("control")).expect("control");
+        let known: Control = array.get(&0, 0).expect("control");
+        let control = Control { commit: state.commit, abi: ABI_VERSION, ..known };
         array.set(0, control, 0).expect("control");
         for (ifindex, endpoint) in &state.endpoints {
             self.hash::<u32, Endpoint>("endpoints").insert(ifindex, endpoint, 0).expect("endpoints");

@@ -28,8 +28,7 @@ fn key(machine: &Machine, peer: Peer, protocol: u8) -> FlowKeyOf<V4> {
         peer: address.octets(),
         own_port: SERVED,
         peer_port: PEER_PORT,
-        protocol,
-        reserved: [0; 3],
+        protocol: protocol.into(),
     }
 }
 

@@ -173,7 +173,6 @@ fn flow(machine: &Machine, peer: Peer, allowed: bool) -> (FlowKeyOf<V4>, Flow) {
         own_port: SERVED,
         peer_port: PEER_PORT,
         protocol: 6,
-        reserved: [0; 3],
     };
     let commit = machine.node.tables().commit - u64::from(!allowed);
     let state = FlowState::judged(flow::tag::<V4>(&key), commit, Opener::Peer, Direction::ToPod, false);

@@ -52,12 +52,12 @@ impl Live {
         match self.peer {
             IpAddr::V4(peer) => {
                 let peer = peer.octets();
-                let key = FlowKey { endpoint, peer, own_port, peer_port, protocol, reserved: [0; 3] };
+                let key = FlowKey { endpoint, peer, own_port, peer_port, protocol };
                 flows.v4.flows.contains_key(&key)
             }
             IpAddr::V6(peer) => {
                 let peer = peer.octets();
-                let key = FlowKey { endpoint, peer, own_port, peer_port, protocol, reserved: [0; 3] };
+                let key = FlowKey { endpoint, peer, own_port, peer_port, protocol };
                 flows.v6.flows.contains_key(&key)
             }
         }
@@ -226,8 +226,8 @@ impl Traffic {
     /// Removes flows that are over; the kernel's own conntrack times, as the agent's sweep has them.
     pub fn sweep(&mut self, tables: &TableState, now_s: u32) -> usize {
         let lives = |endpoint: u32| tables.endpoints.values().any(|known| known.endpoint.id == endpoint);
-        let timeout_s = |protocol: u8| if protocol == 17 { 180 } else { 5 * 24 * 60 * 60 };
-        let stays = |endpoint: u32, protocol: u8, seen_s: u32| {
+        let timeout_s = |protocol: u32| if protocol == 17 { 180 } else { 5 * 24 * 60 * 60 };
+        let stays = |endpoint: u32, protocol: u32, seen_s: u32| {
             lives(endpoint) && now_s.saturating_sub(seen_s) <= timeout_s(protocol)
         };
         let count = |flows: &Flows| flows.v4.flows.len() + flows.v6.flows.len();

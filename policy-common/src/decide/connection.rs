@@ -81,15 +81,16 @@ impl<T: AllTables> Judge<'_, T> {
         T: Steps<F>,
     {
         let key = flow::key::<F>(self.sight.id, peer, segment, self.sight.direction);
-        let mut flow = Flow::default();
-        let mut found = Found::Nothing;
-        if let Some(element) = FamilyTables::<F>::flow(self.tables, &key) {
-            flow = element;
-            found = if flow.state.tag == flow::tag::<F>(&key) { Found::Known } else { Found::Foreign };
-        }
-        if found == Found::Known && self.is_settled(&flow, segment.phase) {
-            return Verdict::allow(Reason::Established);
-        }
+        let (flow, found) = match FamilyTables::<F>::flow(self.tables, &key) {
+            Some(flow) if flow.state.tag == flow::tag::<F>(&key) => {
+                if self.is_settled(&flow, segment.phase) {
+                    return Verdict::allow(Reason::Established);
+                }
+                (flow, Found::Known)
+            }
+            Some(flow) => (flow, Found::Foreign),
+            None => (Flow::default(), Found::Nothing),
+        };
         let case = Case { sight: &self.sight, key: &key, flow: &flow, found, phase: segment.phase };
         Steps::<F>::unsettled(self.tables, case)
     }

@@ -105,7 +105,7 @@ impl<T: AllTables> Policies<'_, T> {
         match row.answer {
             Answer::Allow => Verdict::new(true, Reason::Rule, row.rule),
             Answer::Deny => denied(row.rule),
-            Answer::Ports => self.judge_port(row.ports, key.protocol, asked_port::<F>(key, judged_as)),
+            Answer::Ports => self.judge_port(row.ports, key.protocol as u8, asked_port::<F>(key, judged_as)),
         }
     }
 

@@ -21,7 +21,7 @@ struct SharedControl {
     abi: AtomicU32,
     tick_s: AtomicU32,
     writes: AtomicU32,
-    reserved: AtomicU32,
+    cuts: AtomicU32,
 }
 
 // SAFETY: made of atomic words, of which any bytes are valid.
@@ -33,7 +33,7 @@ const _: () = {
     assert!(offset_of!(SharedControl, abi) == offset_of!(Control, abi));
     assert!(offset_of!(SharedControl, tick_s) == offset_of!(Control, tick_s));
     assert!(offset_of!(SharedControl, writes) == offset_of!(Control, writes));
-    assert!(offset_of!(SharedControl, reserved) == offset_of!(Control, reserved));
+    assert!(offset_of!(SharedControl, cuts) == offset_of!(Control, cuts));
 };
 
 impl ControlPage {
@@ -79,6 +79,17 @@ impl ControlPage {
     /// Tells programs that nothing is written any more.
     pub(in crate::datapath) fn end_writing(&self) {
         self.control().writes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many connections were ever noted as cut; zero since none is.
+    pub(in crate::datapath) fn cuts(&self) -> u32 {
+        self.control().cuts.load(Ordering::SeqCst)
+    }
+
+    /// Tells programs that no connection is noted as cut, unless one was since there were `cuts`.
+    pub(in crate::datapath) fn forget_cuts(&self, cuts: u32) {
+        // If programs were faster, the next sweep finds what they have noted.
+        let _outcome = self.control().cuts.compare_exchange(cuts, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Declares the tables complete.
