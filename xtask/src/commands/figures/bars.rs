@@ -9,21 +9,26 @@ const NAMES: f64 = 270.0;
 const BARS: f64 = 360.0;
 const LINE: f64 = 20.0;
 const HEAD: f64 = 40.0;
+/// How many rows are drawn whatever they are.
+const MOST: usize = 60;
 
 /// Bars with the quartiles, and a mark where the budget is; rows of one unit have one scale.
 pub fn draw(bench: &Bench) -> String {
-    let mut svg = Svg::new(WIDTH, HEAD + LINE * bench.rows.len() as f64 + 10.0);
+    // Of very many only those that are to be kept small.
+    let is_drawn = |row: &&Row| bench.rows.len() <= MOST || row.budget.is_some();
+    let rows: Vec<&Row> = bench.rows.iter().filter(is_drawn).collect();
+    let mut svg = Svg::new(WIDTH, HEAD + LINE * rows.len() as f64 + 10.0);
     let head = format!("{}: {}; the mark is the budget", bench.bench, bench.machine.said());
     svg.text((10.0, 22.0), Anchor::Start, &head);
-    for (number, row) in bench.rows.iter().enumerate() {
-        let scale = BARS / largest(&bench.rows, &row.unit);
+    for (number, row) in rows.iter().enumerate() {
+        let scale = BARS / largest(&rows, &row.unit);
         draw_row(&mut svg, row, HEAD + LINE * number as f64, scale);
     }
     svg.finish()
 }
 
 /// The largest figure of a unit, budgets included.
-fn largest(rows: &[Row], unit: &str) -> f64 {
+fn largest(rows: &[&Row], unit: &str) -> f64 {
     let alike = rows.iter().filter(|row| row.unit == unit);
     alike.flat_map(|row| [row.q3, row.budget.unwrap_or_default()]).fold(f64::MIN_POSITIVE, f64::max)
 }

@@ -1,4 +1,4 @@
-//! The rows that have a budget as a table of a document, between two marks that name the benchmark.
+//! The rows that have a budget, and those of several sizes, as tables of a document, between two marks that name the benchmark.
 
 use anyhow::{Context as _, Result};
 
@@ -34,7 +34,32 @@ fn table(bench: &Bench) -> String {
         }
     }
     table.push('\n');
+    for (heading, suffixes) in GROWTH {
+        growth(bench, heading, suffixes, &mut table);
+    }
     table
+}
+
+/// Cases that are measured at several sizes: what a table of them is headed by, and how the names of its columns end.
+const GROWTH: [(&str, &[(&str, &str)]); 2] = [
+    ("by pods", &[("_pods_10k", "10,000"), ("_pods_100k", "100,000"), ("", "1,000,000")]),
+    ("by policies", &[("_policies_10", "10"), ("_policies_100", "100"), ("", "1,000"), ("_policies_10k", "10,000")]),
+];
+
+/// A line for each case that was measured at all of these sizes.
+fn growth(bench: &Bench, heading: &str, sizes: &[(&str, &str)], table: &mut String) {
+    let at = |case: &str| bench.rows.iter().find(|row| row.case == case);
+    let mut lines = bench.rows.iter().filter_map(|row| {
+        let grown: Option<Vec<&Row>> = sizes.iter().map(|(suffix, _)| at(&format!("{}{suffix}", row.case))).collect();
+        let cells = grown?.iter().map(|row| format!(" {} {} |", short(row.median), row.unit)).collect::<String>();
+        Some(format!("| `{}` |{cells}\n", row.case))
+    });
+    let Some(first) = lines.next() else { return };
+    let columns = sizes.iter().map(|(_, size)| format!(" {size} |")).collect::<String>();
+    let rule = "---:|".repeat(sizes.len());
+    table.push_str(&format!("| {heading} |{columns}\n|---|{rule}\n{first}"));
+    table.extend(lines);
+    table.push('\n');
 }
 
 fn bound(better: Better) -> char {
