@@ -128,6 +128,32 @@ fn a_connection_that_a_policy_cut_stays_cut_when_a_flood_pushed_it_out() {
     assert!(!judge.passes(&request), "but this is not one that it opened: what was forbidden is no reply");
 }
 
+/// While nothing is noted as cut, the programs look for nothing; a sweep that finds nothing says so, and no other.
+#[test]
+fn what_was_cut_is_looked_for_as_long_as_there_is_any() {
+    let _alone = alone();
+    let begin = state(Egress::Open).admits_varying(true);
+    let mut machine = Machine::new(&cluster_set(&begin));
+    let peer = Peer::Varying(0);
+    let key = key(&machine, peer, UDP);
+    let (request, reply) = (of(Way::In, peer, Says::Udp), of(Way::Out, peer, Says::Udp));
+    let mut judge = machine.judge();
+    let sweep_all = |machine: &mut Machine| (0..20).map(|_| machine.sweep()).sum::<usize>();
+    assert!(judge.passes(&request));
+    assert_eq!(machine.cuts(), 0);
+    machine.commit(&begin.admits_varying(false).events());
+    assert!(!judge.passes(&request));
+    assert_eq!(machine.cuts(), 1);
+    sweep_all(&mut machine);
+    machine.flows::<FlowKeyOf<V4>, Flow>("flows_v4").remove(&key).expect("it was known");
+    assert!(machine.cuts() > 0 && judge.passes(&reply) && !judge.passes(&request), "it is noted still");
+    machine.tick(1000);
+    sweep_all(&mut machine);
+    assert_eq!(machine.cuts(), 0);
+    assert!(machine.flows::<FlowKeyOf<V4>, Cut>("cuts_v4").keys().next().is_none());
+    assert!(judge.passes(&reply) && judge.passes(&request), "the endpoint opens another one");
+}
+
 /// Says that it is over, whatever happens before.
 struct OnDrop<'a>(&'a AtomicBool);
 

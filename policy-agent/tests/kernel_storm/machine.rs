@@ -134,6 +134,12 @@ impl Machine {
         HashMap::try_from(self.map(name)).expect("a hash map")
     }
 
+    /// How many connections were ever noted as cut, or zero since none is.
+    pub fn cuts(&self) -> u32 {
+        let control: Array<_, Control> = Array::try_from(self.map("control")).expect("an array");
+        control.get(&0, 0).expect("its element").cuts
+    }
+
     fn map(&self, name: &str) -> Map {
         let data = MapData::from_pin(self.pin(name)).expect("the datapath pins its tables");
         Map::from_map_data(data).expect("a map")
