@@ -270,7 +270,7 @@ macro_rules! family_tables {
                 let flow = $flows.get_ptr(key)?;
                 // SAFETY: a pointer from a look-up, see `word`.
                 let state = word(unsafe { &raw const (*flow).state });
-                // SAFETY: as above; no verdict depends on these but for a look at the source.
+                // SAFETY: as above; of these only `arrival` counts, and says under which commit it does.
                 let (seen_s, arrival) = unsafe { ((*flow).seen_s, (*flow).arrival) };
                 Some(Flow { state, seen_s, arrival })
             }

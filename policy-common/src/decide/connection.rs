@@ -29,7 +29,7 @@ pub struct Case<'a, A> {
     pub sight: &'a Sight,
     /// Its connection.
     pub key: &'a FlowKey<A>,
-    /// The flow that was found.
+    /// The flow that was found, or an empty one: an `Option` has no layout that functions of the kernel could share.
     pub flow: &'a Flow,
     /// Whether one was.
     pub found: Found,

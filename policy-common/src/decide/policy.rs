@@ -1,6 +1,6 @@
 //! What the policy in force says of a connection.
 
-use super::{Judge, Verdict};
+use super::{Judge, Sight, Verdict};
 use crate::{
     family::{Family, FlowKeyOf},
     parse::{Network, protocol},
@@ -47,20 +47,15 @@ impl<T: AllTables> Judge<'_, T> {
     where
         T: Steps<F>,
     {
-        let Policies { tables, ifindex, id: _, slot } = self.policies();
-        Steps::<F>::answer(tables, key, Question { ifindex, slot: slot as u32, judged_as })
+        let (ifindex, slot) = (self.sight.context.ifindex, live_slot(self.sight.commit) as u32);
+        Steps::<F>::answer(self.tables, key, Question { ifindex, slot, judged_as })
     }
 
     /// The policy of the packet's own direction.
     #[inline(always)]
     pub(super) fn policy(&self) -> Result<u32, Reason> {
-        self.policies().policy(self.sight.direction)
-    }
-
-    #[inline(always)]
-    fn policies(&self) -> Policies<'_, T> {
-        let slot = live_slot(self.sight.commit);
-        Policies { tables: self.tables, ifindex: self.sight.context.ifindex, id: self.sight.id, slot }
+        let Sight { commit, context, direction, id } = self.sight;
+        Policies { tables: self.tables, ifindex: context.ifindex, id, slot: live_slot(commit) }.policy(direction)
     }
 
     /// Where an address is, by the local table.
