@@ -103,7 +103,7 @@ const _: () = {
 unsafe fn exchange(place: *mut FlowState, known: FlowState, new: FlowState) {
     // SAFETY: the type is one aligned word, as `word` asserts; the instruction changes nothing but that word and r0.
     unsafe {
-        let (known, new): (u64, u64) = (core::mem::transmute(known), core::mem::transmute(new));
+        let [known, new]: [u64; 2] = core::mem::transmute::<[FlowState; 2], _>([known, new]);
         core::arch::asm!(
             "r0 = {known}",
             "r0 = cmpxchg_64({place} + 0, r0, {new})",

@@ -267,10 +267,7 @@ impl Builder<'_> {
         }
         // Without anything to sweep too: the next plan stages the slot that was live until now.
         if self.moved > 0 || !self.sweep.is_empty() {
-            let ends_with_grace = self.sweep.iter().any(Write::deletes_untagged);
-            steps.push(Step::Grace);
-            steps.extend(self.sweep.into_iter().map(Step::Write));
-            steps.extend(ends_with_grace.then_some(Step::Grace));
+            steps.extend(after_flip(&self.sweep));
         }
         Plan { steps }
     }
@@ -288,16 +285,25 @@ impl Builder<'_> {
             return None;
         }
         let before = self.stage.iter().filter(|write| !is_ident(write)).copied();
-        let after: Vec<Step> = self.sweep.iter().filter(|write| !is_ident(write)).copied().map(Step::Write).collect();
+        let after: Vec<Write> = self.sweep.iter().filter(|write| !is_ident(write)).copied().collect();
         let mut steps: Vec<Step> = before.map(Step::Write).collect();
         steps.push(Step::Write(*last));
         steps.push(Step::Flip(self.now.commit + 2));
         if !after.is_empty() {
-            steps.push(Step::Grace);
-            steps.extend(after);
+            steps.extend(after_flip(&after));
         }
         Some(Plan { steps })
     }
+}
+
+/// What happens after a flip: nobody may read the old slots any more, and, before the next plan adds any, no element that
+/// does not say whose it is.
+fn after_flip(writes: &[Write]) -> Vec<Step> {
+    let ends_with_grace = writes.iter().any(Write::deletes_untagged);
+    let mut steps = vec![Step::Grace];
+    steps.extend(writes.iter().copied().map(Step::Write));
+    steps.extend(ends_with_grace.then_some(Step::Grace));
+    steps
 }
 
 impl DesiredEndpoint {
