@@ -423,3 +423,62 @@ fn what_was_cut_is_remembered_as_long_as_somebody_goes_on_trying() {
     assert_eq!(seen_s(&[]), [100]);
     assert_eq!(seen_s(&[&reply]), [100], "the pod's own packets have made another flow");
 }
+
+/// A SYN that is sent again still asks, and who accepts again still has accepted.
+#[test]
+fn what_is_said_twice_is_not_taken_back() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 443, SYN), pass(NotIsolated)),
+            sends(to_client(V4).tcp(443, 4000, SYN), pass(NotIsolated)),
+            sends(to_client(V4).tcp(443, 4000, SYN), pass(NotIsolated)),
+            gets(from_client(V4).tcp(4000, 443, SYN_ACK), pass(NotIsolated)),
+            Commit(CallsOnly),
+            sends(to_client(V4).tcp(443, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 443, ACK), pass(Established)),
+        ],
+    );
+    play(
+        CallsOnly,
+        [
+            sends(to_client(V4).tcp(81, 4000, SYN_ACK), pass(Rule)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, SYN_ACK), pass(Rule)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+        ],
+    );
+}
+
+/// A commit changes what is allowed, and nothing else that is known of a connection.
+#[test]
+fn a_connection_stays_the_nodes_over_commits() {
+    let probe = |flags| Frame::new(V4, Host, Web).tcp(45000, 81, flags);
+    play(
+        Closed,
+        [
+            arrives(probe(SYN), 0, pass(Node)),
+            OtherCommit,
+            arrives(probe(ACK), 0, pass(Node)),
+            OtherCommit,
+            sends(Frame::new(V4, Web, Host).tcp(81, 45000, ACK), pass(Node)),
+            arrives(probe(ACK), 0, pass(Established)),
+        ],
+    );
+}
+
+#[test]
+fn what_was_only_denied_is_not_noted_as_cut_after_a_commit_either() {
+    let flows = play(
+        Served,
+        [
+            sends(to_client(V4).tcp(5000, 443, ACK), pass(NotIsolated)),
+            OtherCommit,
+            sends(to_client(V4).tcp(5000, 443, ACK), pass(NotIsolated)),
+            gets(from_client(V4).tcp(443, 5000, ACK), drop(NoRule)),
+        ],
+    );
+    assert_eq!(flows.v4.cuts.len(), 0);
+}
