@@ -3,7 +3,7 @@
 use policy_common::decide::{Context, from_pod, to_pod};
 use policy_common::reason::Reason::{self, Established, NoRule, Node, NotIsolated, Rule};
 use policy_core::modelled::{Flows, Modelled};
-use policy_core::testing::packets::Policies::{self, CallsOnly, Closed, Open, Served, ServedOnly};
+use policy_core::testing::packets::Policies::{self, Calls, CallsOnly, Closed, Open, Served, ServedOnly};
 use policy_core::testing::packets::Step::{self, Commit, Forget, OtherCommit, Packet};
 use policy_core::testing::packets::Who::{Client, Host, Web};
 use policy_core::testing::packets::flags::{ACK, FIN, RST, SYN, SYN_ACK};
@@ -481,4 +481,37 @@ fn what_was_only_denied_is_not_noted_as_cut_after_a_commit_either() {
         ],
     );
     assert_eq!(flows.v4.cuts.len(), 0);
+}
+
+/// As often as a connection was allowed again: that it was is not forgotten.
+#[test]
+fn what_was_cut_after_several_commits_does_not_come_back() {
+    play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 81, ACK), pass(NotIsolated)),
+            OtherCommit,
+            gets(from_client(V4).tcp(4000, 81, ACK), pass(NotIsolated)),
+            Commit(Served),
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(NotIsolated)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+            Commit(CallsOnly),
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(Rule)),
+            gets(from_client(V4).tcp(4000, 81, ACK), drop(NoRule)),
+        ],
+    );
+    play(
+        Open,
+        [
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(NotIsolated)),
+            OtherCommit,
+            sends(to_client(V4).tcp(81, 4000, ACK), pass(NotIsolated)),
+            Commit(Calls),
+            gets(from_client(V4).tcp(4000, 81, ACK), pass(NotIsolated)),
+            sends(to_client(V4).tcp(81, 4000, ACK), drop(NoRule)),
+            Commit(ServedOnly),
+            gets(from_client(V4).tcp(4000, 81, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(81, 4000, ACK), drop(NoRule)),
+        ],
+    );
 }
