@@ -2,6 +2,7 @@
 
 mod build;
 mod rows;
+pub mod words;
 
 pub use build::{Frame, Ip, MORE, Who, arp, chunk, flags};
 pub use rows::rows;

@@ -2,11 +2,12 @@
 
 use policy_common::reason::Reason;
 
-use super::{Table, drop, from_client, gets, pass, sends, to_client};
+use super::Table;
 use crate::testing::packets::Policies::{CallsOnly, Closed, Open, Served, ServedOnly};
 use crate::testing::packets::Step::{Commit, Forget, OtherCommit, Replace};
 use crate::testing::packets::Who::{Web, World};
 use crate::testing::packets::flags::{ACK, FIN, RST, SYN, SYN_ACK};
+use crate::testing::packets::words::{drop, from_client, gets, pass, sends, to_client};
 use crate::testing::packets::{Frame, Ip, chunk};
 
 pub(super) fn known(table: &mut Table, ip: Ip) {

@@ -2,11 +2,12 @@
 
 use policy_common::reason::Reason;
 
-use super::{Table, arrives, drop, from_client, gets, pass, sends, to_client};
+use super::Table;
 use crate::testing::packets::Policies::{Closed, Open, Served, ServedOnly};
 use crate::testing::packets::Step::{Commit, OtherCommit};
 use crate::testing::packets::Who::{Client, Db, Host, Web, World};
 use crate::testing::packets::flags::{SYN, SYN_ACK};
+use crate::testing::packets::words::{arrives, drop, from_client, gets, pass, sends, to_client};
 use crate::testing::packets::{Frame, Ip, MORE, UPLINK};
 
 pub(super) fn echoes_and_errors(table: &mut Table, ip: Ip) {

@@ -5,10 +5,7 @@ mod messages;
 mod policies;
 mod sources;
 
-use policy_common::reason::Reason;
-
-use super::Who::{Client, Web};
-use super::{Frame, Hook, Ip, Policies, Row, Sight, Step, UPLINK, WEB};
+use super::{Ip, Policies, Row, Step};
 
 /// All rows, IPv4 and IPv6.
 pub fn rows() -> Vec<Row> {
@@ -41,38 +38,4 @@ impl Table {
         let ip = self.ip.expect("a family is set");
         self.rows.push(Row { claim, ip, policies, steps: steps.into_iter().collect() });
     }
-}
-
-/// A verdict as rows write it.
-type Word = (bool, Reason);
-
-const fn pass(reason: Reason) -> Word {
-    (true, reason)
-}
-
-const fn drop(reason: Reason) -> Word {
-    (false, reason)
-}
-
-/// The endpoint sends a packet.
-fn sends(frame: Vec<u8>, (allow, reason): Word) -> Step {
-    Step::Packet(Sight { hook: Hook::FromPod, frame, arrival: WEB, has_socket: true, allow, reason })
-}
-
-/// A packet reaches the endpoint by an interface.
-fn arrives(frame: Vec<u8>, arrival: u32, (allow, reason): Word) -> Step {
-    Step::Packet(Sight { hook: Hook::ToPod, frame, arrival, has_socket: true, allow, reason })
-}
-
-/// A packet from elsewhere reaches the endpoint.
-fn gets(frame: Vec<u8>, word: Word) -> Step {
-    arrives(frame, UPLINK, word)
-}
-
-fn from_client(ip: Ip) -> Frame {
-    Frame::new(ip, Client, Web)
-}
-
-fn to_client(ip: Ip) -> Frame {
-    Frame::new(ip, Web, Client)
 }

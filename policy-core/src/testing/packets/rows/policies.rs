@@ -2,11 +2,12 @@
 
 use policy_common::reason::Reason;
 
-use super::{Table, arrives, drop, from_client, gets, pass, sends, to_client};
+use super::Table;
 use crate::testing::packets::Policies::{Calls, CallsOnly, Closed, Open, Served, ServedOnly};
 use crate::testing::packets::Step::{Commit, OtherCommit};
 use crate::testing::packets::Who::{Client, Db, Web, World};
 use crate::testing::packets::flags::{ACK, SYN};
+use crate::testing::packets::words::{arrives, drop, from_client, gets, pass, sends, to_client};
 use crate::testing::packets::{DB, Frame, Ip, Who};
 
 pub(super) fn answers(table: &mut Table, ip: Ip) {

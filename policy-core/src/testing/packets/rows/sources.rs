@@ -2,11 +2,12 @@
 
 use policy_common::reason::Reason;
 
-use super::{Table, arrives, drop, from_client, gets, pass, sends, to_client};
+use super::Table;
 use crate::testing::packets::Policies::{Calls, Closed, Open, Served, ServedOnly};
 use crate::testing::packets::Step::{Commit, OtherCommit};
 use crate::testing::packets::Who::{Client, Db, Everyone, Host, HostLinkLocal, LinkLocal, Nobody, Web, World};
 use crate::testing::packets::flags::{ACK, SYN, SYN_ACK};
+use crate::testing::packets::words::{arrives, drop, from_client, gets, pass, sends, to_client};
 use crate::testing::packets::{BRIDGE, DB, Frame, Hook, Ip, Sight, Step, UPLINK, WEB, Who, arp};
 
 pub(super) fn both(table: &mut Table, ip: Ip) {
