@@ -26,8 +26,15 @@ pub(super) struct Flows {
     cuts_v4: Table<FlowKeyOf<V4>, Cut>,
     cuts_v6: Table<FlowKeyOf<V6>, Cut>,
     place: Place,
-    /// How many connections had ever been noted as cut when the sweep came to these tables, and how many it has found.
-    cuts: (u32, usize),
+    cuts: SweptCuts,
+}
+
+/// What the sweep has found of cut connections since it came to their tables.
+#[derive(Debug, Default)]
+struct SweptCuts {
+    /// How many had ever been noted by then; zero where that is not known.
+    ever: u32,
+    swept: Swept,
 }
 
 /// How far the sweep has come.
@@ -119,7 +126,7 @@ impl Flows {
             cuts_v4: Table::open(pins, "cuts_v4")?,
             cuts_v6: Table::open(pins, "cuts_v6")?,
             place: Place::beginning(),
-            cuts: (0, 0),
+            cuts: SweptCuts::default(),
         })
     }
 
@@ -128,7 +135,8 @@ impl Flows {
     pub(super) fn sweep(&mut self, tables: &Tables) -> Result<Swept, DatapathError> {
         let sweep = Sweep { endpoints: tables.endpoint_ids()?, now_s: tables.control().tick_s() };
         let mut swept = Swept::default();
-        let mut cuts = Swept::default();
+        // Where a batch fails nothing is known of it, so that the sweep finds nothing out about cuts.
+        let mut cuts = std::mem::take(&mut self.cuts);
         for _ in 0..SLICE {
             match &mut self.place {
                 Place::V4(cursor) => {
@@ -139,19 +147,19 @@ impl Flows {
                 Place::V6(cursor) => {
                     if sweep.batch(&self.v6, cursor, &mut swept)? {
                         self.place = Place::CutsV4(Cursor::default());
-                        self.cuts = (tables.control().cuts(), 0);
+                        cuts = SweptCuts { ever: tables.control().cuts(), swept: Swept::default() };
                     }
                 }
                 Place::CutsV4(cursor) => {
-                    if sweep.batch(&self.cuts_v4, cursor, &mut cuts)? {
+                    if sweep.batch(&self.cuts_v4, cursor, &mut cuts.swept)? {
                         self.place = Place::CutsV6(Cursor::default());
                     }
                 }
                 Place::CutsV6(cursor) => {
-                    if sweep.batch(&self.cuts_v6, cursor, &mut cuts)? {
+                    if sweep.batch(&self.cuts_v6, cursor, &mut cuts.swept)? {
                         self.place = Place::beginning();
-                        if self.cuts.1 + cuts.kept == 0 {
-                            tables.control().forget_cuts(self.cuts.0);
+                        if cuts.swept.kept == 0 {
+                            tables.control().forget_cuts(cuts.ever);
                         }
                         swept.is_over = true;
                         break;
@@ -159,7 +167,7 @@ impl Flows {
                 }
             }
         }
-        self.cuts.1 += cuts.kept;
+        self.cuts = cuts;
         Ok(swept)
     }
 }

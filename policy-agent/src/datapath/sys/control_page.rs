@@ -86,7 +86,7 @@ impl ControlPage {
         self.control().cuts.load(Ordering::SeqCst)
     }
 
-    /// Tells programs that no connection is noted as cut, unless one was since there were `cuts`.
+    /// Tells programs that no connection is noted as cut, unless one was since there were `cuts`; zero changes nothing.
     pub(in crate::datapath) fn forget_cuts(&self, cuts: u32) {
         // If programs were faster, the next sweep finds what they have noted.
         let _outcome = self.control().cuts.compare_exchange(cuts, 0, Ordering::SeqCst, Ordering::SeqCst);
