@@ -1,6 +1,7 @@
 //! The committed programs on tables of a test's own, as the agent has them, without interfaces: packets are judged by
 //! `BPF_PROG_TEST_RUN`, commits are made by the agent's datapath.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use policy_agent::datapath::{Capacities, Datapath, DatapathError, uninstall};
 use policy_common::reason::Reason;
 use policy_common::table::{Control, EndpointCounters, REASON_SLOTS};
@@ -42,6 +45,32 @@ pub const SMALL: Capacities = Capacities {
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of the cores that this process may use.
+pub struct Core(CpuSet);
+
+/// All of them.
+pub fn cores() -> Vec<Core> {
+    let usable = sched_getaffinity(Pid::from_raw(0)).expect("the cores of this thread");
+    let is_usable = |core: &usize| usable.is_set(*core).unwrap_or_default();
+    let only = |core| {
+        let mut set = CpuSet::new();
+        set.set(core).expect("a core of this machine");
+        Core(set)
+    };
+    (0..CpuSet::count()).filter(is_usable).map(only).collect()
+}
+
+impl Core {
+    /// Works on this core.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let pinned = || {
+            sched_setaffinity(Pid::from_raw(0), &self.0).expect("a core that this process may use");
+            work()
+        };
+        thread::scope(|scope| scope.spawn(pinned).join()).unwrap_or_else(|panic| resume_unwind(panic))
+    }
 }
 
 /// Makes as many interrupts as sleeping threads can, until it is over: whatever they come between takes longer then.
