@@ -13,6 +13,7 @@ use policy_core::model::{
 use crate::convert::cidr::parse_cidr;
 use crate::convert::reader::{At, Notes, Unread, collect, elements_of};
 use crate::document::{self, Format};
+use crate::sources::kube::Access;
 
 /// What a ClusterSet file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct MemberEntry {
 pub enum Source {
     /// A directory of manifests.
     Directory(PathBuf),
+    /// An API server.
+    Kube(Access),
 }
 
 /// A ClusterSet file that can be used, and what is still questionable about it.
@@ -220,7 +223,7 @@ fn member(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<MemberEntry
 }
 
 fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Result<Source, Unread> {
-    const KINDS: [&str; 4] = ["directory", "kubeconfig", "clusterProfile", "etcd"];
+    const KINDS: [&str; 5] = ["directory", "inCluster", "kubeconfig", "clusterProfile", "etcd"];
     at.map(notes)?;
     let known = at.only_names(&KINDS, notes);
     let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| at.get(kind).is_some()).collect();
@@ -228,22 +231,38 @@ fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Resu
         ["directory"] => {
             let directory = at.member("directory");
             let known = directory.only_names(&["path"], notes);
-            let place = directory.member("path");
-            let path = place.string(notes).and_then(|path| match path {
-                "" => Err(notes.unreadable(&place, "must name a directory")),
-                path => Ok(Source::Directory(base.join(path))),
-            });
-            known.and(path)
+            let path = path(&directory, "a directory", base, notes);
+            known.and(path).map(Source::Directory)
         }
-        [kind @ ("kubeconfig" | "clusterProfile" | "etcd")] => Err(notes.unreadable(
+        ["inCluster"] => {
+            let place = at.member("inCluster");
+            place.map(notes)?;
+            place.only_names(&[], notes).map(|()| Source::Kube(Access::InCluster))
+        }
+        ["kubeconfig"] => {
+            let kubeconfig = at.member("kubeconfig");
+            let known = kubeconfig.only_names(&["path"], notes);
+            let path = path(&kubeconfig, "a kubeconfig file", base, notes);
+            known.and(path).map(|path| Source::Kube(Access::File(path)))
+        }
+        [kind @ ("clusterProfile" | "etcd")] => Err(notes.unreadable(
             &at.member(kind),
-            format_args!("source {kind} of member {member} is not supported by this version; use directory"),
+            format_args!("source {kind} of member {member} is not supported by this version; use kubeconfig"),
         )),
         [] if known.is_err() => Err(Unread),
         kinds => Err(notes.unreadable(at, format_args!("member {member} needs one source, not {}", kinds.len()))),
     };
     known?;
     source
+}
+
+/// The member `path` of a source.
+fn path(at: &At<'_>, what: &str, base: &Path, notes: &mut Notes<'_>) -> Result<PathBuf, Unread> {
+    let place = at.member("path");
+    match place.string(notes)? {
+        "" => Err(notes.unreadable(&place, format_args!("must name {what}"))),
+        path => Ok(base.join(path)),
+    }
 }
 
 fn labels(at: &At<'_>, notes: &mut Notes<'_>) -> Result<Labels, Unread> {
@@ -474,11 +493,11 @@ mod tests {
 
     #[test]
     fn sources_of_later_versions_are_named_as_such() {
-        for kind in ["kubeconfig", "clusterProfile", "etcd"] {
+        for kind in ["clusterProfile", "etcd"] {
             let error = parse(&set(&format!("{{members: [{{id: a, source: {{{kind}: {{x: y}}}}}}]}}"))).unwrap_err();
             let expect = format!(
                 "/etc/sets/demo.yaml: spec.members[0].source.{kind}: \
-                 source {kind} of member a is not supported by this version; use directory"
+                 source {kind} of member a is not supported by this version; use kubeconfig"
             );
             assert_eq!(error.to_string(), expect);
         }

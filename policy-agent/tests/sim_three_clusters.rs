@@ -16,7 +16,7 @@ fn input() -> Input {
         ClusterSet::load(&example().join("clusterset.yaml")).expect("the example can be read").cluster_set;
     let batch = files::load(&cluster_set).expect("its directories too");
     let local = cluster_set.local.clone().expect("it names the local cluster");
-    Input { config: cluster_set.config(&local), events: batch.events, issues: batch.issues }
+    Input { config: cluster_set.config(&local), issues: batch.issues().to_vec(), events: batch.events }
 }
 
 /// Runs probes given as lines; returns what is printed, what is complained of, and the summary.

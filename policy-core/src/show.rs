@@ -68,6 +68,7 @@ pub(crate) fn event(event: &Event) -> String {
     match event {
         Event::Configured(to) => format!("configured {}", config(to)),
         Event::Synced(cluster) => format!("synced {cluster}"),
+        Event::Relisted(cluster, listing) => format!("relisted {cluster}: {listing:?}"),
         Event::NamespaceApplied(applied) => format!("+ {}", namespace(applied)),
         Event::NamespaceDeleted(key) => format!("- namespace {}/{}", key.cluster, key.name),
         Event::PodApplied(applied) => format!("+ {}", pod(applied)),

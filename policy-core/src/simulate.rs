@@ -9,7 +9,7 @@ use crate::compile::Subjects;
 use crate::index::PodEntry;
 use crate::judge::{End, Origin};
 use crate::model::{
-    ClusterConfig, ClusterId, Connection, Direction, Event, Lifecycle, Node as ClusterNode, NodeKey, PodKey,
+    ClusterConfig, ClusterId, Connection, Direction, Event, Lifecycle, Listing, Node as ClusterNode, NodeKey, PodKey,
 };
 use crate::node::{Attachment, Node};
 use crate::plan::{Limits, TableState};
@@ -64,11 +64,14 @@ pub struct Party {
 impl Simulation {
     /// Compiles every member's policies over the objects of all.
     pub fn new(config: &ClusterConfig, events: &[Event]) -> Self {
-        let mut nodes = BTreeMap::new();
+        let mut nodes: BTreeMap<NodeKey, _> = BTreeMap::new();
         for event in events {
             match event {
                 Event::NodeApplied(node) => drop(nodes.insert(node.key.clone(), node.clone())),
                 Event::NodeDeleted(key) => drop(nodes.remove(key)),
+                Event::Relisted(cluster, Listing::Nodes(keys)) => {
+                    nodes.retain(|key, _| key.cluster != *cluster || keys.contains(key));
+                }
                 _ => {}
             }
         }

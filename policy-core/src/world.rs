@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{
-    ClusterConfig, ClusterId, Event, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey, PolicyKey,
+    ClusterConfig, ClusterId, Event, Listing, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey,
+    PolicyKey,
 };
 use crate::show;
 
@@ -44,6 +45,7 @@ impl World {
                 self.forget_strangers();
             }
             Event::Synced(_) => {}
+            Event::Relisted(cluster, listing) => self.keep_only(cluster, listing),
             Event::NamespaceApplied(namespace) => {
                 if self.is_member(&namespace.key.cluster) {
                     self.namespaces.insert(namespace.key.clone(), namespace.clone());
@@ -95,6 +97,15 @@ impl World {
     /// Whether `cluster` has a join record.
     pub fn is_member(&self, cluster: &ClusterId) -> bool {
         self.config.as_ref().is_some_and(|config| config.members.iter().any(|member| member.id == *cluster))
+    }
+
+    fn keep_only(&mut self, cluster: &ClusterId, listing: &Listing) {
+        match listing {
+            Listing::Namespaces(keys) => self.namespaces.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+            Listing::Pods(keys) => self.pods.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+            Listing::Nodes(keys) => self.nodes.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+            Listing::Policies(keys) => self.policies.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+        }
     }
 
     fn forget_strangers(&mut self) {

@@ -133,6 +133,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                 id: member.id.to_string(),
                 local: member.id == config.local,
                 state: self.members.state(&member.id),
+                age_s: self.members.age(&member.id).map(|age| age.as_secs()),
+                error: self.problems.unusable(&member.id),
                 pod_cidrs: member.pod_cidrs.iter().map(ToString::to_string).collect(),
                 namespaces: 0,
                 pods: 0,

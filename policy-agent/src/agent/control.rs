@@ -175,16 +175,17 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     async fn take(&mut self, batch: Batch, batches: &mut mpsc::Receiver<Batch>) {
         let received = Instant::now();
         let window = self.committed_at.map_or(received, |committed| committed + WINDOW);
-        let Batch { mut events, mut issues } = batch;
+        let mut batch = batch;
         while received.elapsed() <= WINDOW
             && let Ok(Some(more)) = tokio::time::timeout_at(window, batches.recv()).await
         {
-            events.extend(more.events);
-            issues = more.issues;
+            batch.extend(more);
         }
-        self.members.update(&events, &issues);
-        self.node.apply(&events);
-        self.problems.source(issues);
+        self.members.update(&batch);
+        self.node.apply(&batch.events);
+        if let Some(issues) = batch.issues {
+            self.problems.source(issues);
+        }
         self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { self.say_delay });
         match self.phase {
             Phase::Enforcing => self.settle(Some(received)),

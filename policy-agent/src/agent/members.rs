@@ -1,33 +1,39 @@
 //! Which members of the ClusterSet have told all they have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
-use policy_core::model::{ClusterConfig, ClusterId, Event, Issue, IssueCode};
+use policy_core::model::{ClusterConfig, ClusterId, Event, IssueCode};
 
 use crate::api::types::SyncState;
+use crate::sources::Batch;
 
 /// All members.
 #[derive(Debug)]
 pub struct Members {
     states: BTreeMap<ClusterId, SyncState>,
+    heard: BTreeMap<ClusterId, SystemTime>,
 }
 
 impl Members {
     /// The members of a ClusterSet that have told nothing yet.
     pub fn new(config: &ClusterConfig) -> Self {
         let waiting = |member: &policy_core::model::Member| (member.id.clone(), SyncState::Waiting);
-        Self { states: config.members.iter().map(waiting).collect() }
+        Self { states: config.members.iter().map(waiting).collect(), heard: BTreeMap::new() }
     }
 
     /// Takes in what a source says.
-    pub fn update(&mut self, events: &[Event], issues: &[Issue]) {
+    pub fn update(&mut self, batch: &Batch) {
+        let Batch { events, issues, heard } = batch;
         for event in events {
             match event {
                 Event::Configured(config) => {
-                    let mut before = std::mem::replace(self, Self::new(config)).states;
+                    let mut before = std::mem::replace(self, Self::new(config));
                     for (id, state) in &mut self.states {
-                        *state = before.remove(id).unwrap_or(SyncState::Waiting);
+                        *state = before.states.remove(id).unwrap_or(SyncState::Waiting);
                     }
+                    self.heard = before.heard;
+                    self.heard.retain(|id, _| self.states.contains_key(id));
                 }
                 Event::Synced(id) => {
                     self.states.insert(id.clone(), SyncState::Synced);
@@ -35,6 +41,9 @@ impl Members {
                 _ => {}
             }
         }
+        self.heard
+            .extend(heard.iter().filter(|(id, _)| self.states.contains_key(*id)).map(|(id, at)| (id.clone(), *at)));
+        let Some(issues) = issues else { return };
         let unusable: BTreeSet<&str> = issues
             .iter()
             .filter(|issue| issue.code == IssueCode::UnusableSource)
@@ -52,6 +61,11 @@ impl Members {
     /// What is known of a member.
     pub fn state(&self, id: &ClusterId) -> SyncState {
         self.states.get(id).copied().unwrap_or(SyncState::Waiting)
+    }
+
+    /// How long ago all that is known of a member was last known to be so; `None`: nobody says.
+    pub fn age(&self, id: &ClusterId) -> Option<Duration> {
+        self.heard.get(id).map(|heard| heard.elapsed().unwrap_or_default())
     }
 
     /// Those that have not told all they have yet.

@@ -64,6 +64,10 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5,
         value_parser = value_parser!(u64).range(0..=86_400))]
     pub(super) sync_deadline: u64,
+    /// How many seconds an API server may say nothing before it is asked anew; it tells at least a bookmark each minute.
+    #[arg(long, value_name = "SECONDS", env = "CROSSWALL_WATCH_SILENCE", default_value_t = 100,
+        value_parser = value_parser!(u64).range(1..=3600))]
+    pub(super) watch_silence: u64,
     /// What to log: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
     pub(super) log: tracing::Level,

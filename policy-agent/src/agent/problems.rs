@@ -46,6 +46,13 @@ pub enum News {
 }
 
 impl Problems {
+    /// Why a member cannot be followed now, if that is so.
+    pub fn unusable(&self, cluster: &ClusterId) -> Option<String> {
+        let of_member = |issue: &&Issue| issue.code == IssueCode::UnusableSource && issue.object == cluster.as_str();
+        let messages: Vec<&str> = self.source.iter().filter(of_member).map(|issue| issue.message.as_str()).collect();
+        (!messages.is_empty()).then(|| messages.join("; "))
+    }
+
     /// None, of this node.
     pub fn new(node: Text) -> Self {
         Self {

@@ -9,6 +9,9 @@ use anyhow::Context;
 use policy_core::plan::TableState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::control::{Control, Ending, Inbox, Settings};
 use super::options::{Cli, RunOptions, UninstallOptions, Verb};
@@ -18,7 +21,7 @@ use crate::api::Server;
 use crate::datapath::{self, Capacities, Datapath};
 use crate::discovery::Discovery;
 use crate::metrics::MetricsServer;
-use crate::sources::files::{self, FilesSource};
+use crate::sources::{self, files::FilesSource};
 
 /// How many batches may wait before the source does.
 const BATCHES: usize = 64;
@@ -48,12 +51,11 @@ impl Cli {
 fn log_to_stderr(level: tracing::Level) {
     let stderr = std::io::stderr();
     let colored = stderr.is_terminal();
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(colored)
-        .with_writer(std::io::stderr)
-        .init();
+    let fmt = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colored).with_writer(std::io::stderr);
+    // Libraries say what their errors say too, connection by connection.
+    let others = if level == tracing::Level::TRACE { tracing::Level::DEBUG } else { tracing::Level::ERROR };
+    let targets = Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level);
+    tracing_subscriber::registry().with(fmt).with(targets).init();
 }
 
 async fn run(options: RunOptions) -> anyhow::Result<()> {
@@ -97,14 +99,17 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     }
     // Last of all that can fail: its file is removed at the end.
     tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
-    tokio::spawn(files::watch(source, batch_sender));
+    let silence = Duration::from_secs(options.watch_silence);
+    tokio::spawn(sources::follow::follow(source, silence, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);
     let ending = control.run(Inbox { batches, queries, scrapes }, asked).await;
     // What is left of it would only be answered by nobody.
     drop(std::fs::remove_file(&options.socket));
     match ending {
         Ending::Asked => Ok(()),
-        Ending::SourceEnded => anyhow::bail!("the files are not watched any more; the kernel enforces the last policy"),
+        Ending::SourceEnded => {
+            anyhow::bail!("the sources are not followed any more; the kernel enforces the last policy")
+        }
     }
 }
 

@@ -13,6 +13,8 @@ fn cluster() -> Cluster {
         id: "cluster-a".to_owned(),
         local: true,
         state: SyncState::Synced,
+        age_s: None,
+        error: None,
         pod_cidrs: vec!["10.1.0.0/16".to_owned()],
         namespaces: 1,
         pods: 2,

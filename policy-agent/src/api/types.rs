@@ -263,6 +263,12 @@ pub struct Cluster {
     pub local: bool,
     /// What is known of it.
     pub state: SyncState,
+    /// How many seconds ago all that is known of it was last known to be so; `None` for a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<u64>,
+    /// Why it cannot be followed now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Its ranges.
     pub pod_cidrs: Vec<String>,
     /// Its namespaces.

@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment};
 
 use super::ask::AskOptions;
 use super::output::{bad, counted, doubtful, good, lines, listing, short_policy, trimmed};
+use super::status::duration;
 use crate::api::types::{
     Admitted, ByDirection, Cluster, Endpoint, EndpointState, Identity, Policy, Request, SyncState,
 };
@@ -147,7 +148,7 @@ fn admits(admitted: Option<&Admitted>) -> String {
 }
 
 fn clusters(clusters: &[Cluster]) -> String {
-    let mut table = listing(["CLUSTER", "STATE", "PODS", "NAMESPACES", "POD CIDRS", "REJECTED ADDRESSES"]);
+    let mut table = listing(["CLUSTER", "STATE", "AGE", "PODS", "NAMESPACES", "POD CIDRS", "REJECTED ADDRESSES"]);
     for cluster in clusters {
         let state = match cluster.state {
             SyncState::Synced => good("synced"),
@@ -159,13 +160,16 @@ fn clusters(clusters: &[Cluster]) -> String {
         table.add_row([
             Cell::new(name),
             state,
+            Cell::new(cluster.age_s.map_or("-".to_owned(), duration)).set_alignment(CellAlignment::Right),
             right(cluster.pods),
             right(cluster.namespaces),
             Cell::new(lines(&cluster.pod_cidrs)),
             if rejected > 0 { bad(rejected).set_alignment(CellAlignment::Right) } else { right(rejected) },
         ]);
     }
-    trimmed(&table)
+    let troubles = clusters.iter().filter_map(|cluster| Some((&cluster.id, cluster.error.as_ref()?)));
+    let troubles: String = troubles.map(|(id, error)| format!("\n {id}: {error}\n")).collect();
+    trimmed(&table) + &troubles
 }
 
 #[cfg(test)]

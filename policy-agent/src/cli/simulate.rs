@@ -74,7 +74,7 @@ fn load(options: &Options) -> anyhow::Result<Input> {
     let local = cluster_set.local.clone().or_else(|| Some(cluster_set.members.first()?.member.id.clone()));
     let local = local.context("the ClusterSet has no members")?;
     let mut issues = loaded.issues;
-    issues.extend(batch.issues);
+    issues.extend(batch.issues.into_iter().flatten());
     Ok(Input { config: cluster_set.config(&local), events: batch.events, issues })
 }
 

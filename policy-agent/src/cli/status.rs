@@ -88,7 +88,7 @@ fn text(status: &Status) -> String {
     format!("{}\n{}", card.text(), trimmed(&table))
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -130,6 +130,15 @@ struct ElementType<'a> {
     kind: &'a str,
 }
 
+/// Reads an object of a collection, whose version and kind its objects do not repeat; `None`: it has no name.
+pub fn read_typed(cluster: &ClusterId, (api_version, kind): (&str, &str), object: &Value) -> Option<Reading> {
+    let mut readings = Readings::default();
+    let mut notes = Notes::new(&kind, IssueCode::UnreadableObject);
+    // What has no name an API server does not store, and nobody could be told of it.
+    read_object(cluster, &At::root(object), api_version, kind, &mut notes, &mut readings).ok()?;
+    readings.objects.pop()
+}
+
 fn read_any(
     cluster: &ClusterId,
     at: &At<'_>,

@@ -133,7 +133,7 @@ pub fn simulated(lab: &Lab, probes: &[Probe]) -> BTreeMap<Probe, bool> {
     let cluster_set = ClusterSet::load(&path).expect("the lab's ClusterSet can be read").cluster_set;
     let batch = files::load(&cluster_set).expect("and its directories");
     let local = cluster_set.local.clone().expect("it names the local cluster");
-    let input = Input { config: cluster_set.config(&local), events: batch.events, issues: batch.issues };
+    let input = Input { config: cluster_set.config(&local), issues: batch.issues().to_vec(), events: batch.events };
     let lines: Vec<String> = probes.iter().map(|probe| serde_json::to_string(probe).expect("JSON")).collect();
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), lines.join("\n")).expect("written");

@@ -189,7 +189,7 @@ impl Play {
             if let Some(ready_at) = ready_at {
                 self.kernel.borrow_mut().witness.worlds.told(&self.sources.heard, ready_at);
             }
-            let sent = agent.batches.try_send(Batch { events, issues: Vec::new() });
+            let sent = agent.batches.try_send(Batch { events, ..Batch::default() });
             sent.expect("a script has fewer batches than there is room for");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy_core::model::{ClusterConfig, ClusterId, Event, NamespaceKey, Pod, PodKey, PolicyKey};
+use policy_core::model::{ClusterConfig, ClusterId, Event, Listing, NamespaceKey, Pod, PodKey, PolicyKey};
 use policy_core::world::World;
 
 use crate::dice::Dice;
@@ -25,7 +25,11 @@ fn object(event: &Event) -> Object {
         Event::PodDeleted { key, .. } => Object::Pod(key.clone()),
         Event::PolicyApplied(policy) => Object::Policy(policy.key.clone()),
         Event::PolicyDeleted(key) => Object::Policy(key.clone()),
-        Event::Configured(_) | Event::Synced(_) | Event::NodeApplied(_) | Event::NodeDeleted(_) => Object::Other,
+        Event::Configured(_)
+        | Event::Synced(_)
+        | Event::Relisted(..)
+        | Event::NodeApplied(_)
+        | Event::NodeDeleted(_) => Object::Other,
     }
 }
 
@@ -33,7 +37,7 @@ fn object(event: &Event) -> Object {
 pub fn cluster(event: &Event) -> Option<&ClusterId> {
     match event {
         Event::Configured(_) => None,
-        Event::Synced(id) => Some(id),
+        Event::Synced(id) | Event::Relisted(id, _) => Some(id),
         Event::NamespaceApplied(namespace) => Some(&namespace.key.cluster),
         Event::NamespaceDeleted(key) => Some(&key.cluster),
         Event::PodApplied(pod) => Some(&pod.key.cluster),
@@ -122,12 +126,29 @@ impl Sources {
         self.waiting.retain(|event| cluster(event) != Some(id));
         let is_of = |event: &Event| cluster(event) == Some(id);
         let mut events: Vec<Event> = self.truth.events().into_iter().filter(is_of).collect();
-        events.extend(self.gone(id));
-        dice.shuffle(&mut events);
+        if dice.percent(50) {
+            events.extend(self.gone(id));
+            dice.shuffle(&mut events);
+        } else {
+            dice.shuffle(&mut events);
+            events.extend(self.listings(id));
+        }
         if self.listed.insert(id.clone()) || dice.percent(20) {
             events.push(Event::Synced(id.clone()));
         }
         Some(events)
+    }
+
+    /// All that a cluster has, by name.
+    fn listings(&self, id: &ClusterId) -> [Event; 4] {
+        let World { config: _, namespaces, pods, nodes, policies } = &self.truth;
+        let listings = [
+            Listing::Namespaces(namespaces.keys().filter(|key| key.cluster == *id).cloned().collect()),
+            Listing::Nodes(nodes.keys().filter(|key| key.cluster == *id).cloned().collect()),
+            Listing::Policies(policies.keys().filter(|key| key.cluster == *id).cloned().collect()),
+            Listing::Pods(pods.keys().filter(|key| key.cluster == *id).cloned().collect()),
+        ];
+        listings.map(|listing| Event::Relisted(id.clone(), listing))
     }
 
     /// The end of what the agent was told of and is no more.

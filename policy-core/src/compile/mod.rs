@@ -26,7 +26,7 @@ pub use subjects::{SubjectPolicies, Subjects, scope};
 use crate::facet::{FacetId, FacetTable, Signature};
 use crate::index::{ClusterIndex, GroupId, Note, PodChange, PodEntry};
 use crate::intern::{Effect, Interner};
-use crate::model::{ClusterConfig, Event, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Text};
+use crate::model::{ClusterConfig, ClusterId, Event, Listing, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Text};
 use blocks::BlockTable;
 use subjects::SubjectTable;
 
@@ -188,6 +188,7 @@ impl Compiler {
         match event {
             Event::Configured(config) => self.configure(config, touched),
             Event::Synced(_) | Event::NodeApplied(_) | Event::NodeDeleted(_) => {}
+            Event::Relisted(cluster, listing) => self.keep_only(cluster, listing, touched),
             Event::NamespaceApplied(namespace) => {
                 if self.is_member(&namespace.key.cluster) && self.index.apply_namespace(namespace) {
                     self.namespace_changed(&namespace.key, touched);
@@ -215,7 +216,30 @@ impl Compiler {
         }
     }
 
-    fn is_member(&self, cluster: &crate::model::ClusterId) -> bool {
+    /// Forgets what a new list of a cluster's objects does not hold.
+    fn keep_only(&mut self, cluster: &ClusterId, listing: &Listing, touched: &mut Touched) {
+        let gone: Vec<Event> = match listing {
+            Listing::Namespaces(keys) => {
+                let known = self.index.namespaces().map(|namespace| &namespace.key);
+                let gone = known.filter(|key| key.cluster == *cluster && !keys.contains(key));
+                gone.cloned().map(Event::NamespaceDeleted).collect()
+            }
+            Listing::Pods(keys) => {
+                let known = self.index.pods().filter(|entry| entry.cluster() == cluster);
+                let known = known.map(|entry| (entry.key(), entry.uid()));
+                let gone = known.filter(|(key, _)| !keys.contains(key));
+                gone.map(|(key, uid)| Event::PodDeleted { key, uid }).collect()
+            }
+            Listing::Nodes(_) => return,
+            Listing::Policies(keys) => {
+                let gone = self.policies.keys().filter(|key| key.cluster == *cluster && !keys.contains(key));
+                gone.cloned().map(Event::PolicyDeleted).collect()
+            }
+        };
+        gone.iter().for_each(|event| self.take_in(event, touched));
+    }
+
+    fn is_member(&self, cluster: &ClusterId) -> bool {
         self.index.member(cluster).is_some()
     }
 

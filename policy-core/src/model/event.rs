@@ -1,5 +1,7 @@
 //! The one language in which sources tell the control loop what changed.
 
+use std::collections::BTreeSet;
+
 use super::{
     ClusterConfig, ClusterId, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey, PolicyKey, Text,
 };
@@ -13,6 +15,8 @@ pub enum Event {
     Configured(ClusterConfig),
     /// The initial listing of a cluster is complete.
     Synced(ClusterId),
+    /// A cluster's objects of one kind were listed anew: those that are known and not among them are gone.
+    Relisted(ClusterId, Listing),
     /// A namespace exists with this content.
     NamespaceApplied(Namespace),
     /// A namespace is gone.
@@ -34,4 +38,34 @@ pub enum Event {
     PolicyApplied(NetworkPolicy),
     /// A policy is gone.
     PolicyDeleted(PolicyKey),
+}
+
+/// The names of all objects of one kind that a cluster has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// All its namespaces.
+    Namespaces(BTreeSet<NamespaceKey>),
+    /// All its pods.
+    Pods(BTreeSet<PodKey>),
+    /// All its nodes.
+    Nodes(BTreeSet<NodeKey>),
+    /// All its policies.
+    Policies(BTreeSet<PolicyKey>),
+}
+
+impl Listing {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Namespaces(keys) => keys.len(),
+            Self::Pods(keys) => keys.len(),
+            Self::Nodes(keys) => keys.len(),
+            Self::Policies(keys) => keys.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }

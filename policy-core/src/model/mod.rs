@@ -10,7 +10,7 @@ mod policy;
 
 pub use cluster::{ClusterConfig, ClusterId, ClusterLabels, InvalidClusterId, Member, Scope};
 pub use connection::{Connection, Transport};
-pub use event::Event;
+pub use event::{Event, Listing};
 pub use issue::{Issue, IssueCode, Level};
 pub use labels::{
     CLUSTER_KEY, CLUSTER_KEY_ALIAS, Labels, METADATA_NAME_KEY, Operator, Requirement, Selector, is_cluster_key,

@@ -1,5 +1,6 @@
 //! Generated histories: batches of events with repeats, late deletes, small changes, and members that come and go.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use proptest::collection::vec;
@@ -11,7 +12,7 @@ use super::strategies::{
     namespace_objects, node_objects, pod_labels, pod_objects, policy_objects, rules, scopes, worlds,
 };
 use crate::model::{
-    ClusterConfig, ClusterId, ClusterLabels, ContainerPort, Event, Labels, Lifecycle, Pod, Rule, Scope, Text,
+    ClusterConfig, ClusterId, ClusterLabels, ContainerPort, Event, Labels, Lifecycle, Listing, Pod, Rule, Scope, Text,
 };
 use crate::show;
 use crate::world::World;
@@ -43,14 +44,15 @@ impl EventSequence {
 /// A history: a listing of a world, whole or batch by batch, and then up to `steps` changes. Now and then the
 /// configuration comes last, and nothing before it was heard.
 pub fn event_sequences(steps: usize) -> impl Strategy<Value = EventSequence> {
-    let listing = prop_oneof![12 => Just(Listing::Whole), 12 => Just(Listing::Halved), 1 => Just(Listing::TooEarly)];
-    (worlds(), listing, vec((step(), prop::bool::weighted(0.4)), 0..=steps)).prop_map(|(world, listing, steps)| {
+    let beginning =
+        prop_oneof![12 => Just(Beginning::Whole), 12 => Just(Beginning::Halved), 1 => Just(Beginning::TooEarly)];
+    (worlds(), beginning, vec((step(), prop::bool::weighted(0.4)), 0..=steps)).prop_map(|(world, beginning, steps)| {
         let mut history = History::default();
         let mut events = world.events();
-        let later = match listing {
-            Listing::Whole => Vec::new(),
-            Listing::Halved => events.split_off(events.len() / 2),
-            Listing::TooEarly => vec![events.remove(0)],
+        let later = match beginning {
+            Beginning::Whole => Vec::new(),
+            Beginning::Halved => events.split_off(events.len() / 2),
+            Beginning::TooEarly => vec![events.remove(0)],
         };
         for half in [events, later] {
             half.into_iter().for_each(|event| history.say(event));
@@ -68,7 +70,7 @@ pub fn event_sequences(steps: usize) -> impl Strategy<Value = EventSequence> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Listing {
+enum Beginning {
     Whole,
     Halved,
     TooEarly,
@@ -89,7 +91,17 @@ enum Step {
     ChangePolicy(Index, Vec<Rule>),
     DeletePolicy(Index),
     DeleteNode(Index),
+    /// Some of what a cluster has of a kind is listed as all of it.
+    Relist(Index, ListedKind, u64),
     Reconfigure(ConfigChange),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ListedKind {
+    Namespaces,
+    Pods,
+    Nodes,
+    Policies,
 }
 
 #[derive(Clone, Debug)]
@@ -127,8 +139,15 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (index(), vec(rules(), 0..3)).prop_map(|(index, rules)| Step::ChangePolicy(index, rules)),
         1 => index().prop_map(Step::DeletePolicy),
         1 => index().prop_map(Step::DeleteNode),
+        1 => (index(), listed_kinds(), any::<[u64; 3]>())
+            .prop_map(|(index, kind, [one, two, three])| Step::Relist(index, kind, one | two | three)),
         1 => config_changes().prop_map(Step::Reconfigure),
     ]
+}
+
+fn listed_kinds() -> impl Strategy<Value = ListedKind> {
+    use ListedKind::{Namespaces, Nodes, Pods, Policies};
+    prop_oneof![3 => Just(Pods), 2 => Just(Namespaces), 2 => Just(Policies), 1 => Just(Nodes)]
 }
 
 fn pod_changes() -> impl Strategy<Value = PodChange> {
@@ -235,8 +254,29 @@ impl History {
                 let known: Vec<_> = self.world.nodes.keys().cloned().collect();
                 one(&known, index).cloned().map(Event::NodeDeleted).into_iter().collect()
             }
+            Step::Relist(index, kind, kept) => self.relisted(index, kind, kept).into_iter().collect(),
             Step::Reconfigure(change) => self.reconfigured(change).map(Event::Configured).into_iter().collect(),
         }
+    }
+
+    /// Some of what is known of the cluster of a pod; a bit says whether an object is kept.
+    fn relisted(&self, index: Index, kind: ListedKind, kept: u64) -> Option<Event> {
+        fn some<K: Clone + Ord>(known: impl Iterator<Item = K>, kept: u64) -> BTreeSet<K> {
+            known.enumerate().filter(|(at, _)| kept >> (at % 64) & 1 == 1).map(|(_, key)| key).collect()
+        }
+        let cluster = self.pod(index)?.key.cluster;
+        let World { config: _, namespaces, pods, nodes, policies } = &self.world;
+        let listing = match kind {
+            ListedKind::Namespaces => {
+                Listing::Namespaces(some(namespaces.keys().filter(|key| key.cluster == cluster).cloned(), kept))
+            }
+            ListedKind::Pods => Listing::Pods(some(pods.keys().filter(|key| key.cluster == cluster).cloned(), kept)),
+            ListedKind::Nodes => Listing::Nodes(some(nodes.keys().filter(|key| key.cluster == cluster).cloned(), kept)),
+            ListedKind::Policies => {
+                Listing::Policies(some(policies.keys().filter(|key| key.cluster == cluster).cloned(), kept))
+            }
+        };
+        Some(Event::Relisted(cluster, listing))
     }
 
     fn pod(&self, index: Index) -> Option<Pod> {

@@ -58,7 +58,7 @@ impl Agent {
     }
 
     async fn tell_with(&self, events: Vec<Event>, issues: Vec<Issue>) {
-        self.batches.send(Batch { events, issues }).await.expect("the loop runs");
+        self.batches.send(Batch { events, issues: Some(issues), ..Batch::default() }).await.expect("the loop runs");
     }
 
     /// Time passes only when there is nothing to do, so everything is done after this.

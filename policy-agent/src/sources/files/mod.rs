@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 
 pub use directory::{Directory, Policies};
-pub use watch::watch;
+pub use watch::{Told, watch};
 
 use super::Batch;
 use crate::cluster_set::{ClusterSet, ClusterSetError, Loaded, Source};
@@ -26,14 +26,31 @@ use crate::cluster_set::{ClusterSet, ClusterSetError, Loaded, Source};
 pub fn load(cluster_set: &ClusterSet) -> Result<Batch, Vec<Issue>> {
     let mut batch = Batch::default();
     let mut unreadable = Vec::new();
+    let mut issues = Vec::new();
     for entry in &cluster_set.members {
-        let Source::Directory(path) = &entry.source;
+        let Source::Directory(path) = &entry.source else {
+            unreadable.push(no_directory(&entry.member.id));
+            continue;
+        };
         let mut directory = Directory::new(entry.member.id.clone(), path.clone(), Policies::Read);
         directory.rescan(&mut batch.events);
-        let issues = if directory.is_readable() { &mut batch.issues } else { &mut unreadable };
-        issues.extend(directory.issues().cloned());
+        let told = if directory.is_readable() { &mut issues } else { &mut unreadable };
+        told.extend(directory.issues().cloned());
     }
+    batch.issues = Some(issues);
     if unreadable.is_empty() { Ok(batch) } else { Err(unreadable) }
+}
+
+fn no_directory(cluster: &ClusterId) -> Issue {
+    Issue {
+        code: IssueCode::UnusableSource,
+        level: Level::Error,
+        object: cluster.to_string(),
+        field: String::new(),
+        message:
+            "has no directory: its objects are read here from files only; write them to one with kubectl get -o yaml"
+                .to_owned(),
+    }
 }
 
 /// The files of a running agent: remembers what they said, and tells what changed.
@@ -171,7 +188,7 @@ impl FilesSource {
             self.directories.drain(..).map(|directory| (directory.cluster().clone(), directory)).collect();
         let mut changed = BTreeSet::new();
         for entry in &self.cluster_set.set.members {
-            let Source::Directory(root) = &entry.source;
+            let Source::Directory(root) = &entry.source else { continue };
             let id = &entry.member.id;
             let policies = if *id == self.cluster_set.local { Policies::Read } else { Policies::Ignored };
             let directory = match before.remove(id) {
@@ -192,8 +209,8 @@ impl FilesSource {
     }
 
     fn finish(&self, mut batch: Batch) -> Batch {
-        batch.issues.extend(self.issues.iter().cloned());
-        batch.issues.extend(self.directories.iter().flat_map(Directory::issues).cloned());
+        let of_directories = self.directories.iter().flat_map(Directory::issues);
+        batch.issues = Some(self.issues.iter().chain(of_directories).cloned().collect());
         batch
     }
 }

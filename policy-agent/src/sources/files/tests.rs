@@ -76,7 +76,7 @@ impl World {
     fn issues(&self, batch: &Batch) -> Vec<(IssueCode, String, String)> {
         let folder = format!("{}/", self.folder.path().display());
         let plain = |text: &str| text.replace(&folder, "");
-        batch.issues.iter().map(|issue| (issue.code, plain(&issue.object), plain(&issue.message))).collect()
+        batch.issues().iter().map(|issue| (issue.code, plain(&issue.object), plain(&issue.message))).collect()
     }
 }
 
@@ -88,6 +88,7 @@ fn said(batch: &Batch) -> Vec<String> {
             format!("configured {}: {}", config.local, members.join(" "))
         }
         Event::Synced(cluster) => format!("synced {cluster}"),
+        Event::Relisted(cluster, listing) => format!("relisted {cluster} {}", listing.len()),
         Event::NamespaceApplied(namespace) => format!("+namespace {}", namespace.key.name),
         Event::NamespaceDeleted(key) => format!("-namespace {}", key.name),
         Event::PodApplied(pod) => format!("+{} {}", pod.key, pod.uid),
@@ -197,7 +198,7 @@ fn a_file_cut_in_half_keeps_its_last_good_content() {
     world.write("a/1.yaml", &pod("p", "2"));
     world.remove("a/2.yaml");
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec!["+a/default/p 2".to_owned()], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec!["+a/default/p 2".to_owned()], &[][..]));
 }
 
 #[test]
@@ -208,11 +209,11 @@ fn a_policy_that_cannot_be_read_keeps_its_last_valid_version_until_it_is_gone() 
     world.write("a/1.yaml", &(policy("web", "{policyTypes: [in]}") + &policy("new", "{podSelector: 5}")));
     let batch = source.rescan();
     assert_eq!(said(&batch), [""; 0]);
-    let ends: Vec<_> = batch.issues.iter().map(|issue| issue.message.rsplit("; ").next().unwrap()).collect();
+    let ends: Vec<_> = batch.issues().iter().map(|issue| issue.message.rsplit("; ").next().unwrap()).collect();
     assert_eq!(ends, ["it is not applied", "its last valid version stays in force"]);
     world.write("a/1.yaml", "");
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec!["-a/NetworkPolicy/default/web".to_owned()], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec!["-a/NetworkPolicy/default/web".to_owned()], &[][..]));
 }
 
 #[test]
@@ -228,10 +229,10 @@ fn of_two_files_with_one_object_the_later_by_path_wins() {
     assert_eq!(world.issues(&batch), expect);
     world.remove("a/2/x.yaml");
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues.len()), (vec!["+a/default/p 1".to_owned()], 1));
+    assert_eq!((said(&batch), batch.issues().len()), (vec!["+a/default/p 1".to_owned()], 1));
     world.write("a/1.yaml", &pod("p", "1"));
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec![], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec![], &[][..]));
 }
 
 #[test]
@@ -250,7 +251,7 @@ fn a_directory_that_vanishes_keeps_its_last_known_state() {
     world.rename("elsewhere", "b");
     world.remove("b/2.yaml");
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec!["-b/default/q 1".to_owned()], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec!["-b/default/q 1".to_owned()], &[][..]));
 }
 
 #[test]
@@ -261,10 +262,10 @@ fn a_directory_that_is_not_there_yet_is_synced_when_it_appears() {
     let mut source = world.open();
     let batch = source.rescan();
     assert_eq!(said(&batch), ["configured a: a b", "+a/default/p 1", "synced a"]);
-    assert_eq!((batch.issues.len(), batch.issues[0].level), (1, Level::Error));
+    assert_eq!((batch.issues().len(), batch.issues()[0].level), (1, Level::Error));
     world.rename("later", "b");
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec!["synced b".to_owned()], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec!["synced b".to_owned()], &[][..]));
 }
 
 #[test]
@@ -276,7 +277,7 @@ fn policies_of_remote_members_are_not_read() {
     world.write("set.yaml", &SET.replace("local: a", "local: b"));
     let batch = source.rescan();
     let expect = ["configured b: a b", "-a/NetworkPolicy/default/web", "+b/NetworkPolicy/default/web 0"];
-    assert_eq!((said(&batch), batch.issues.len()), (expect.map(str::to_owned).to_vec(), 1));
+    assert_eq!((said(&batch), batch.issues().len()), (expect.map(str::to_owned).to_vec(), 1));
 }
 
 #[test]
@@ -304,15 +305,15 @@ fn a_cluster_set_that_cannot_be_used_leaves_the_last_good_one() {
         world.write("set.yaml", content);
         world.write("a/1.yaml", &pod("p", "1"));
         let batch = source.rescan();
-        let codes: Vec<_> = batch.issues.iter().map(|issue| issue.code).collect();
+        let codes: Vec<_> = batch.issues().iter().map(|issue| issue.code).collect();
         assert_eq!(codes, [IssueCode::UnreadableClusterSet], "{content}");
-        assert!(batch.issues[0].message.ends_with("; the last good ClusterSet stays in force"), "{content}");
+        assert!(batch.issues()[0].message.ends_with("; the last good ClusterSet stays in force"), "{content}");
     }
     world.remove("set.yaml");
-    assert_eq!(source.rescan().issues.len(), 1);
+    assert_eq!(source.rescan().issues().len(), 1);
     world.write("set.yaml", SET);
     let batch = source.rescan();
-    assert_eq!((said(&batch), batch.issues), (vec![], vec![]));
+    assert_eq!((said(&batch), batch.issues()), (vec![], &[][..]));
 }
 
 #[test]
@@ -337,7 +338,7 @@ fn of_a_file_that_is_full_of_mistakes_a_hundred_are_told() {
     let mut source = world.open();
     let batch = source.rescan();
     assert!(said(&batch).contains(&"+a/default/p 1".to_owned()), "the rest of it counts");
-    assert_eq!(batch.issues.len(), 101);
+    assert_eq!(batch.issues().len(), 101);
     let last = (IssueCode::UnreadableObject, "a/1.yaml".to_owned());
     let (code, object, message) = world.issues(&batch).into_iter().find(|(_, object, _)| *object == last.1).unwrap();
     assert_eq!((code, object), last);
@@ -366,25 +367,25 @@ fn one_load_reads_every_members_policies_or_names_the_missing_directory() {
 
 /// A running watcher and what it sends.
 struct Watching {
-    batches: mpsc::Receiver<Batch>,
+    told: mpsc::Receiver<Told>,
     seen: Vec<String>,
     issues: Vec<Issue>,
 }
 
 impl Watching {
     fn start(world: &World) -> Self {
-        let (sender, batches) = mpsc::channel(16);
+        let (sender, told) = mpsc::channel(16);
         tokio::spawn(watch(world.open(), sender));
-        Self { batches, seen: Vec::new(), issues: Vec::new() }
+        Self { told, seen: Vec::new(), issues: Vec::new() }
     }
 
     /// Takes batches until one brings the last of `expect`, and compares.
     async fn expect(&mut self, expect: &[&str]) {
         while self.seen.last().map(String::as_str) != expect.last().copied() {
-            let batch = tokio::time::timeout(Duration::from_secs(5), self.batches.recv()).await;
-            let batch = batch.unwrap_or_else(|_| panic!("only {:?} of {expect:?}", self.seen)).unwrap();
+            let batch = tokio::time::timeout(Duration::from_secs(5), self.told.recv()).await;
+            let batch = batch.unwrap_or_else(|_| panic!("only {:?} of {expect:?}", self.seen)).unwrap().batch;
             self.seen.extend(said(&batch));
-            self.issues = batch.issues;
+            self.issues = batch.issues().to_vec();
         }
         assert_eq!(std::mem::take(&mut self.seen), expect);
     }
@@ -469,7 +470,7 @@ async fn a_file_is_not_read_while_it_is_written() {
     file.write_all(pod("half", "1").as_bytes()).unwrap();
     file.sync_all().unwrap();
     tokio::time::sleep(Duration::from_millis(60)).await;
-    assert!(watching.batches.try_recv().is_err());
+    assert!(watching.told.try_recv().is_err());
     file.write_all(pod("whole", "1").as_bytes()).unwrap();
     drop(file);
     watching.expect(&["+a/default/half 1", "+a/default/whole 1"]).await;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::scan::{format_of, is_hidden, join};
 use super::{Changes, FilesSource};
+use crate::cluster_set::ClusterSet;
 use crate::sources::Batch;
 
 /// How long a change waits for others that belong to it, as the two halves of a rename.
@@ -34,13 +35,23 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often new folders may appear between listing them and watching them before the next event is waited for.
 const MAX_ROUNDS: usize = 8;
 
+/// What the files say.
+#[derive(Debug)]
+pub struct Told {
+    /// What changed, and what is wrong.
+    pub batch: Batch,
+    /// The ClusterSet, if it is another than before.
+    pub cluster_set: Option<ClusterSet>,
+}
+
 /// Sends what the files say, at once and then whenever they change, until nobody listens.
-pub async fn watch(mut source: FilesSource, batches: mpsc::Sender<Batch>) {
+pub async fn watch(mut source: FilesSource, told: mpsc::Sender<Told>) {
     let (mut stream, mut watches, mut failure) = match open() {
         Ok((stream, watches)) => (Some(stream), Some(watches), None),
         Err(error) => (None, None, Some(error.to_string())),
     };
     let mut last_issues = None;
+    let mut last_set = None;
     let mut notices = Notices::Everything;
     let mut rescanned_at = Instant::now();
     loop {
@@ -57,17 +68,20 @@ pub async fn watch(mut source: FilesSource, batches: mpsc::Sender<Batch>) {
             if let (Some(watches), true) = (&mut watches, changes.may_move_folders()) {
                 failure = watches.follow(&mut source, &mut batch).err().map(|error| error.to_string());
             }
-            batch.issues.extend(failure.as_ref().map(|failure| degraded(&source, failure)));
+            batch.issues.get_or_insert_default().extend(failure.as_ref().map(|failure| degraded(&source, failure)));
             (source, watches, failure, Some(batch))
         };
         // Ends early only with the runtime itself.
         let Ok((looked, watching, failed, batch)) = tokio::task::spawn_blocking(look).await else { return };
         (source, watches, failure) = (looked, watching, failed);
         if let Some(batch) = batch
-            && (!batch.events.is_empty() || last_issues.as_ref() != Some(&batch.issues))
+            && (!batch.events.is_empty() || last_issues != batch.issues)
         {
-            last_issues = Some(batch.issues.clone());
-            if batches.send(batch).await.is_err() {
+            last_issues.clone_from(&batch.issues);
+            let is_other = last_set.as_ref() != Some(source.cluster_set());
+            let cluster_set = is_other.then(|| source.cluster_set().clone());
+            last_set = cluster_set.clone().or(last_set);
+            if told.send(Told { batch, cluster_set }).await.is_err() {
                 return;
             }
         }
@@ -75,7 +89,7 @@ pub async fn watch(mut source: FilesSource, batches: mpsc::Sender<Batch>) {
         notices = tokio::select! {
             heard = next_notices(stream.as_mut()) => heard,
             () = tokio::time::sleep_until(rescanned_at + interval) => Notices::Everything,
-            () = batches.closed() => return,
+            () = told.closed() => return,
         };
     }
 }
@@ -169,9 +183,7 @@ impl Watches {
             if !self.arrange(source)? {
                 break;
             }
-            let Batch { events, issues } = source.rescan();
-            batch.events.extend(events);
-            batch.issues = issues;
+            batch.extend(source.rescan());
         }
         Ok(())
     }

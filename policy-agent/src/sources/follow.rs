@@ -1,0 +1,146 @@
+//! Following all members at once: the files say which members there are, and each that is no directory of files gets a
+//! task of its own. What all of them say comes out as the batches of one source.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policy_core::model::{ClusterId, Issue};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Batch;
+use super::files::{self, FilesSource, Told};
+use super::kube::{Access, Role, follow_member};
+use crate::cluster_set::{ClusterSet, Source};
+
+/// How much a member may tell before it is taken.
+const BATCHES: usize = 16;
+
+/// Follows the ClusterSet and its members until nobody listens. A server that is `silent` for so long is given up and
+/// asked anew.
+pub async fn follow(files: FilesSource, silence: Duration, batches: mpsc::Sender<Batch>) {
+    let (told, mut files_told) = mpsc::channel(BATCHES);
+    let (member_told, mut members_told) = mpsc::channel(BATCHES);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(files::watch(files, told));
+    let mut members = Members { silence, told: member_told, running: BTreeMap::new(), tasks: JoinSet::new(), begun: 0 };
+    let mut issues = Issues::default();
+    loop {
+        let batch = tokio::select! {
+            // The files come first: what they say of the ClusterSet decides who may speak at all.
+            biased;
+            told = files_told.recv() => {
+                let Some(Told { batch, cluster_set }) = told else { return };
+                if let Some(cluster_set) = cluster_set {
+                    members.arrange(&cluster_set);
+                    issues.keep(&members);
+                }
+                issues.of_files(batch)
+            }
+            Some((id, begun, batch)) = members_told.recv() => {
+                // What somebody said who is no member any more, or under other terms.
+                if members.running.get(&id).is_none_or(|running| running.begun != begun) {
+                    continue;
+                }
+                issues.of_member(id, batch)
+            }
+        };
+        if batches.send(batch).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The members that are followed, each by a task.
+struct Members {
+    silence: Duration,
+    told: mpsc::Sender<(ClusterId, u64, Batch)>,
+    running: BTreeMap<ClusterId, Running>,
+    tasks: JoinSet<()>,
+    begun: u64,
+}
+
+/// A member's task.
+struct Running {
+    terms: (Role, Access),
+    /// Tells this task's words from those of one before it.
+    begun: u64,
+    task: AbortHandle,
+}
+
+impl Members {
+    /// Follows those that the ClusterSet names, and nobody else.
+    fn arrange(&mut self, cluster_set: &ClusterSet) {
+        let mut before = std::mem::take(&mut self.running);
+        for entry in &cluster_set.members {
+            let Source::Kube(access) = &entry.source else { continue };
+            let id = &entry.member.id;
+            let role = if cluster_set.local.as_ref() == Some(id) { Role::Local } else { Role::Remote };
+            let terms = (role, access.clone());
+            let running = match before.remove(id) {
+                Some(running) if running.terms == terms => running,
+                other => {
+                    other.iter().for_each(|other| other.task.abort());
+                    self.begin(id.clone(), terms)
+                }
+            };
+            self.running.insert(id.clone(), running);
+        }
+        before.values().for_each(|gone| gone.task.abort());
+        // Those that were ended are let go.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn begin(&mut self, id: ClusterId, terms: (Role, Access)) -> Running {
+        self.begun += 1;
+        let (begun, told, silence) = (self.begun, self.told.clone(), self.silence);
+        let (role, access) = terms.clone();
+        let task = self.tasks.spawn(async move {
+            let (batches, mut said) = mpsc::channel(1);
+            let pass_on = async {
+                while let Some(batch) = said.recv().await {
+                    if told.send((id.clone(), begun, batch)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(follow_member(id.clone(), role, access, silence, batches), pass_on);
+        });
+        Running { terms, begun, task }
+    }
+}
+
+/// What is wrong, by who said it.
+#[derive(Default)]
+struct Issues {
+    files: Vec<Issue>,
+    members: BTreeMap<ClusterId, Vec<Issue>>,
+}
+
+impl Issues {
+    fn keep(&mut self, members: &Members) {
+        self.members.retain(|id, _| members.running.contains_key(id));
+    }
+
+    /// A batch of the files, with the issues of everybody.
+    fn of_files(&mut self, mut batch: Batch) -> Batch {
+        if let Some(issues) = batch.issues.take() {
+            self.files = issues;
+        }
+        batch.issues = Some(self.all());
+        batch
+    }
+
+    /// A batch of a member, with the issues of everybody where its own changed.
+    fn of_member(&mut self, id: ClusterId, mut batch: Batch) -> Batch {
+        if let Some(issues) = batch.issues.take() {
+            self.members.insert(id, issues);
+            batch.issues = Some(self.all());
+        }
+        batch
+    }
+
+    fn all(&self) -> Vec<Issue> {
+        self.files.iter().chain(self.members.values().flatten()).cloned().collect()
+    }
+}

@@ -1,0 +1,296 @@
+//! Following one collection of an API server: a list, then a watch that continues where the list ended.
+//!
+//! Where the server has streaming lists, the list comes by the watch itself; elsewhere in pages. A watch ends often, and
+//! is continued from the last version that it told; only when the server has forgotten that version (410), everything is
+//! listed anew. A server that says nothing for too long is not waited for: it tells at least bookmarks, about one a minute.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use kube::Client;
+use kube::core::params::{ListParams, WatchParams};
+use kube::core::{Request, WatchEvent};
+use policy_core::model::ClusterId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backoff::Backoff;
+use super::collection::{Collection, Kind, Slim};
+use super::trouble::Trouble;
+use crate::convert::{self, Reading};
+
+/// How many objects a page of a list holds.
+const PAGE: u32 = 500;
+/// How long the server may take for a page, or for the first word of a watch.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After how many seconds the server ends a watch.
+const WATCH_SECONDS: u32 = 290;
+/// A watch that ends sooner than this is no watch.
+const SHORT: Duration = Duration::from_secs(1);
+/// What marks the bookmark that ends a streamed list.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// What is told of a collection.
+#[derive(Debug)]
+pub enum News {
+    /// All objects that there are.
+    Listed(Vec<Reading>),
+    /// An object exists with this content.
+    Applied(Reading),
+    /// An object is gone; its last content.
+    Deleted(Reading),
+    /// Nothing changed.
+    Unchanged,
+    /// It cannot be followed now, and is tried again.
+    Failed(Trouble),
+}
+
+/// Follows a collection until nobody listens; whatever is told begins with a list.
+pub async fn follow<K: Kind>(
+    cluster: ClusterId,
+    clients: watch::Receiver<Option<Client>>,
+    silence: Duration,
+    told: mpsc::Sender<(Collection, News)>,
+) {
+    let follower = Follower::<K> {
+        cluster,
+        clients,
+        silence,
+        told,
+        version: None,
+        streams: true,
+        backoff: Backoff::default(),
+        kind: std::marker::PhantomData,
+    };
+    // Ends only when nobody listens.
+    let Err(Deaf) = follower.run().await;
+}
+
+/// Nobody listens any more.
+struct Deaf;
+
+/// Why a watch or a list ended.
+enum Ended {
+    /// As watches do.
+    Regularly,
+    /// There are other credentials: what was begun with the old ones must not go on.
+    Superseded,
+    /// The server has forgotten the version from which the watch was to continue.
+    Expired,
+    /// The server does not know streaming lists.
+    NoStreaming,
+    /// It did not work.
+    Failed(Trouble),
+    /// Nobody listens any more.
+    Deaf,
+}
+
+impl From<Deaf> for Ended {
+    fn from(_: Deaf) -> Self {
+        Self::Deaf
+    }
+}
+
+impl From<kube::Error> for Ended {
+    fn from(error: kube::Error) -> Self {
+        let trouble = Trouble::of(&error);
+        if trouble.is_expired() { Self::Expired } else { Self::Failed(trouble) }
+    }
+}
+
+struct Follower<K> {
+    cluster: ClusterId,
+    clients: watch::Receiver<Option<Client>>,
+    silence: Duration,
+    told: mpsc::Sender<(Collection, News)>,
+    /// From where a watch continues; `None`: everything must be listed.
+    version: Option<String>,
+    /// Whether the server may have streaming lists.
+    streams: bool,
+    backoff: Backoff,
+    kind: std::marker::PhantomData<K>,
+}
+
+impl<K: Kind> Follower<K> {
+    async fn run(mut self) -> Result<std::convert::Infallible, Deaf> {
+        loop {
+            let Some(client) = self.client().await else { return Err(Deaf) };
+            let begun = Instant::now();
+            let mut clients = self.clients.clone();
+            let told = self.told.clone();
+            let ended = tokio::select! {
+                ended = self.round(&client) => ended,
+                // The first change that this receiver has not seen.
+                _ = clients.changed() => Ended::Superseded,
+                () = told.closed() => Ended::Deaf,
+            };
+            match ended {
+                Ended::Deaf => return Err(Deaf),
+                Ended::Superseded => self.backoff.succeeded(),
+                Ended::NoStreaming => self.streams = false,
+                Ended::Regularly if begun.elapsed() >= SHORT => {}
+                Ended::Regularly => sleep(self.backoff.next()).await,
+                Ended::Expired => {
+                    tracing::info!("{}: the server has forgotten where the watch was; listing anew", K::COLLECTION);
+                    self.version = None;
+                    sleep(self.backoff.next()).await;
+                }
+                Ended::Failed(trouble) => {
+                    self.tell(News::Failed(trouble)).await?;
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    /// The client in force, waited for if there is none; `None`: there will be none.
+    async fn client(&mut self) -> Option<Client> {
+        let client = self.clients.wait_for(Option::is_some).await.ok()?.clone();
+        // What came up to now is seen.
+        self.clients.mark_unchanged();
+        client
+    }
+
+    /// Waits before the next try, but not once there are other credentials.
+    async fn pause(&mut self) {
+        let pause = self.backoff.next();
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.clients.changed() => self.clients.mark_changed(),
+        }
+    }
+
+    async fn tell(&self, news: News) -> Result<(), Deaf> {
+        self.told.send((K::COLLECTION, news)).await.map_err(|_| Deaf)
+    }
+
+    async fn round(&mut self, client: &Client) -> Ended {
+        let round = async {
+            if self.version.is_none() && !self.streams {
+                self.list(client).await?;
+            }
+            self.watch(client).await
+        };
+        round.await.unwrap_or_else(|ended| ended)
+    }
+
+    /// Lists in pages.
+    async fn list(&mut self, client: &Client) -> Result<(), Ended> {
+        let mut objects = Vec::new();
+        let mut next = ListParams::default().limit(PAGE);
+        let version = loop {
+            let request = Request::new(K::COLLECTION.path()).list(&next).map_err(kube::Error::BuildRequest)?;
+            let page: Page<Slim<K>> = within(PATIENCE, client.request(request)).await??;
+            objects.extend(page.items.unwrap_or_default().iter().filter_map(|object| self.read(object)));
+            match page.metadata.next.filter(|token| !token.is_empty()) {
+                Some(token) => next = next.continue_token(&token),
+                None => break page.metadata.resource_version,
+            }
+        };
+        self.listed(objects, version).await
+    }
+
+    fn read(&self, object: &Slim<K>) -> Option<Reading> {
+        convert::read_typed(&self.cluster, K::COLLECTION.object_type(), &object.0)
+    }
+
+    async fn listed(&mut self, objects: Vec<Reading>, version: String) -> Result<(), Ended> {
+        self.tell(News::Listed(objects)).await?;
+        self.seen(Some(&version));
+        Ok(())
+    }
+
+    /// Watches; first the objects that exist, if they are not known.
+    async fn watch(&mut self, client: &Client) -> Result<Ended, Ended> {
+        let mut listing = self.version.is_none().then(Vec::new);
+        let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
+        if listing.is_some() {
+            parameters = parameters.initial_events();
+        }
+        let version = self.version.clone().unwrap_or_default();
+        let request = Request::new(K::COLLECTION.path()).watch(&parameters, &version);
+        let begun = within(PATIENCE, client.request_events::<Slim<K>>(request.map_err(kube::Error::BuildRequest)?));
+        let mut events = pin!(begun.await?.map_err(|error| refusal(error, listing.is_some()))?);
+        loop {
+            let event = match timeout(self.silence, events.try_next()).await {
+                Ok(event) => event.map_err(|error| refusal(error, listing.is_some()))?,
+                // An old server takes a request for a streamed list as one for an ordinary watch, which never says
+                // where the list ends.
+                Err(_) if listing.is_some() => return Ok(Ended::NoStreaming),
+                Err(_) => return Ok(Ended::Failed(Trouble::silent(self.silence))),
+            };
+            match event {
+                None => return Ok(Ended::Regularly),
+                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut listing {
+                    Some(objects) => objects.extend(self.read(&object)),
+                    None => self.changed(&object, News::Applied).await?,
+                },
+                Some(WatchEvent::Deleted(object)) => self.changed(&object, News::Deleted).await?,
+                Some(WatchEvent::Bookmark(bookmark)) => match listing.take() {
+                    Some(objects) if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
+                        self.listed(objects, bookmark.metadata.resource_version).await?;
+                    }
+                    Some(objects) => listing = Some(objects),
+                    None => {
+                        self.tell(News::Unchanged).await?;
+                        self.seen(Some(&bookmark.metadata.resource_version));
+                    }
+                },
+                Some(WatchEvent::Error(status)) => return Err(refusal(kube::Error::Api(status), listing.is_some())),
+            }
+        }
+    }
+
+    /// Tells of an object. Only what was told is seen: this may be given up while it waits.
+    async fn changed(&mut self, object: &Slim<K>, news: fn(Reading) -> News) -> Result<(), Ended> {
+        if let Some(reading) = self.read(object) {
+            self.tell(news(reading)).await?;
+        }
+        self.seen(object.resource_version());
+        Ok(())
+    }
+
+    /// A watch has told everything up to this version.
+    fn seen(&mut self, version: Option<&str>) {
+        if let Some(version) = version.filter(|version| !version.is_empty()) {
+            self.version = Some(version.to_owned());
+        }
+        self.backoff.succeeded();
+    }
+}
+
+/// What an error means. To a request for a streamed list, some mean that there are none: the server knows no such
+/// parameter, or its storage cannot tell how far it is (500, of etcd before 3.4.25).
+fn refusal(error: kube::Error, is_listing: bool) -> Ended {
+    match error {
+        kube::Error::Api(status) if is_listing && matches!(status.code, 400 | 422 | 500 | 501) => {
+            tracing::info!("no streaming list, so in pages: {}", status.message);
+            Ended::NoStreaming
+        }
+        error => error.into(),
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Ended> {
+    timeout(limit, work).await.map_err(|_| Ended::Failed(Trouble::silent(limit)))
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
+    metadata: PageMetadata,
+    items: Option<Vec<T>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMetadata {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
