@@ -139,6 +139,18 @@ pub fn read_typed(cluster: &ClusterId, (api_version, kind): (&str, &str), object
     readings.objects.pop()
 }
 
+/// What the end of an object of a collection means, also of one that could not be read; `None`: it has no name.
+pub fn read_deleted(cluster: &ClusterId, object_type: (&str, &str), object: &Value) -> Option<(ObjectKey, Event)> {
+    let key = read_typed(cluster, object_type, object)?.key;
+    let event = match &key {
+        ObjectKey::Namespace(key) => Event::NamespaceDeleted(key.clone()),
+        ObjectKey::Node(key) => Event::NodeDeleted(key.clone()),
+        ObjectKey::Pod(key) => Event::PodDeleted { uid: pod::uid(key, &At::root(object)), key: key.clone() },
+        ObjectKey::Policy(key) => Event::PolicyDeleted(key.clone()),
+    };
+    Some((key, event))
+}
+
 fn read_any(
     cluster: &ClusterId,
     at: &At<'_>,

@@ -17,7 +17,7 @@ pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Resu
     let labels = meta::labels(object, notes);
     let has_spec = if spec.value().is_null() { Ok(()) } else { spec.map(notes).map(drop) };
     let host_network = spec.get("hostNetwork").map_or(Ok(false), |place| place.boolean(notes));
-    let uid = optional(metadata.get("uid").as_ref(), notes, |at, notes| at.string(notes).map(Text::from));
+    optional(metadata.get("uid").as_ref(), notes, |at, notes| at.string(notes).map(drop));
     let node = optional(spec.get("nodeName").as_ref(), notes, |at, notes| at.string(notes).map(Text::from));
     let lifecycle = lifecycle(&metadata, &status, notes);
     let created = optional(metadata.get("creationTimestamp").as_ref(), notes, timestamp);
@@ -26,7 +26,7 @@ pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Resu
     has_spec?;
     Ok(Pod {
         key: key.clone(),
-        uid: uid.filter(|uid| !uid.is_empty()).unwrap_or_else(|| key.to_string().into()),
+        uid: uid(key, object),
         labels: labels?,
         addresses,
         ports,
@@ -35,6 +35,13 @@ pub(super) fn read(key: &PodKey, object: &At<'_>, notes: &mut Notes<'_>) -> Resu
         lifecycle,
         created,
     })
+}
+
+/// A pod's uid; one that has none, as in manifests, is known by its name.
+pub(super) fn uid(key: &PodKey, object: &At<'_>) -> Text {
+    let metadata = object.member("metadata");
+    let uid = metadata.member("uid").value().as_str().filter(|uid| !uid.is_empty());
+    uid.map_or_else(|| key.to_string().into(), Text::from)
 }
 
 /// Reads one address.

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use kube::Client;
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
-use policy_core::model::ClusterId;
+use policy_core::model::{ClusterId, Event};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::Backoff;
 use super::collection::{Collection, Kind, Slim};
 use super::trouble::Trouble;
-use crate::convert::{self, Reading};
+use crate::convert::{self, ObjectKey, Reading};
 
 /// How many objects a page of a list holds.
 const PAGE: u32 = 500;
@@ -40,8 +40,8 @@ pub enum News {
     Listed(Vec<Reading>),
     /// An object exists with this content.
     Applied(Reading),
-    /// An object is gone; its last content.
-    Deleted(Reading),
+    /// An object is gone.
+    Deleted(ObjectKey, Event),
     /// Nothing changed.
     Unchanged,
     /// It cannot be followed now, and is tried again.
@@ -123,8 +123,7 @@ impl<K: Kind> Follower<K> {
             let told = self.told.clone();
             let ended = tokio::select! {
                 ended = self.round(&client) => ended,
-                // The first change that this receiver has not seen.
-                _ = clients.changed() => Ended::Superseded,
+                () = changed(&mut clients) => Ended::Superseded,
                 () = told.closed() => Ended::Deaf,
             };
             match ended {
@@ -148,10 +147,7 @@ impl<K: Kind> Follower<K> {
 
     /// The client in force, waited for if there is none; `None`: there will be none.
     async fn client(&mut self) -> Option<Client> {
-        let client = self.clients.wait_for(Option::is_some).await.ok()?.clone();
-        // What came up to now is seen.
-        self.clients.mark_unchanged();
-        client
+        self.clients.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Waits before the next try, but not once there are other credentials.
@@ -159,7 +155,7 @@ impl<K: Kind> Follower<K> {
         let pause = self.backoff.next();
         tokio::select! {
             () = sleep(pause) => {}
-            _ = self.clients.changed() => self.clients.mark_changed(),
+            () = changed(&mut self.clients) => {}
         }
     }
 
@@ -226,9 +222,12 @@ impl<K: Kind> Follower<K> {
                 None => return Ok(Ended::Regularly),
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut listing {
                     Some(objects) => objects.extend(self.read(&object)),
-                    None => self.changed(&object, News::Applied).await?,
+                    None => self.changed(&object, self.read(&object).map(News::Applied)).await?,
                 },
-                Some(WatchEvent::Deleted(object)) => self.changed(&object, News::Deleted).await?,
+                Some(WatchEvent::Deleted(object)) => {
+                    let deleted = convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0);
+                    self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await?;
+                }
                 Some(WatchEvent::Bookmark(bookmark)) => match listing.take() {
                     Some(objects) if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
                         self.listed(objects, bookmark.metadata.resource_version).await?;
@@ -245,9 +244,9 @@ impl<K: Kind> Follower<K> {
     }
 
     /// Tells of an object. Only what was told is seen: this may be given up while it waits.
-    async fn changed(&mut self, object: &Slim<K>, news: fn(Reading) -> News) -> Result<(), Ended> {
-        if let Some(reading) = self.read(object) {
-            self.tell(news(reading)).await?;
+    async fn changed(&mut self, object: &Slim<K>, news: Option<News>) -> Result<(), Ended> {
+        if let Some(news) = news {
+            self.tell(news).await?;
         }
         self.seen(object.resource_version());
         Ok(())
@@ -259,6 +258,13 @@ impl<K: Kind> Follower<K> {
             self.version = Some(version.to_owned());
         }
         self.backoff.succeeded();
+    }
+}
+
+/// Waits until there is a client that this receiver has not seen; for ever if there will be none.
+async fn changed(clients: &mut watch::Receiver<Option<Client>>) {
+    if clients.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -144,9 +144,9 @@ impl State {
         match news {
             News::Listed(readings) => self.list(collection, readings, batch),
             News::Applied(reading) => self.apply(reading, batch),
-            News::Deleted(reading) => {
-                self.changed |= self.issues.remove(&reading.key).is_some();
-                batch.events.extend(reading.object.map(Object::deleted));
+            News::Deleted(key, event) => {
+                self.changed |= self.issues.remove(&key).is_some();
+                batch.events.push(event);
             }
             News::Unchanged | News::Failed(_) => {}
         }

@@ -9,6 +9,8 @@ mod collection;
 mod follow;
 mod member;
 mod slim;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 pub use access::Access;

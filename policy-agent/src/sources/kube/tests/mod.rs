@@ -1,0 +1,253 @@
+//! A member as an API server tells it: what comes out, whatever the server does.
+
+mod server;
+
+use std::time::Duration;
+
+use policy_core::model::{Event, IssueCode, Listing};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{Access, Role, follow_member};
+use crate::sources::Batch;
+use server::{Server, Streaming};
+
+const PODS: &str = "/api/v1/pods";
+const NAMESPACES: &str = "/api/v1/namespaces";
+const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+
+/// After so long a server that says nothing is given up.
+const SILENCE: Duration = Duration::from_millis(400);
+/// How long something that must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pod(name: &str, uid: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "shop", "uid": uid, "labels": {"app": name}},
+        "spec": {"nodeName": "n", "volumes": [{"name": "v"}], "containers": [{"name": "c", "image": "i"}]},
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.1.0.1"}], "conditions": [{"type": "Ready"}]}})
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}})
+}
+
+fn policy(name: &str, rule: &Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"podSelector": {}, "ingress": [rule]}})
+}
+
+/// A followed member, and what was said of it.
+struct Following {
+    folder: TempDir,
+    batches: mpsc::Receiver<Batch>,
+    last: Batch,
+    /// What was said and not asked for yet.
+    said: Vec<String>,
+}
+
+impl Following {
+    fn start(server: &Server, role: Role) -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("kubeconfig");
+        std::fs::write(&path, server.kubeconfig()).expect("written");
+        let (sender, batches) = mpsc::channel(1);
+        let cluster = "b".parse().expect("an id");
+        tokio::spawn(follow_member(cluster, role, Access::File(path), SILENCE, sender));
+        Self { folder, batches, last: Batch::default(), said: Vec::new() }
+    }
+
+    async fn next(&mut self) -> &Batch {
+        let batch = timeout(PATIENCE, self.batches.recv()).await;
+        let batch = batch.unwrap_or_else(|_| panic!("nothing more; issues: {:#?}", self.last.issues));
+        let mut batch = batch.expect("the member is followed");
+        self.said.extend(batch.events.iter().map(word));
+        batch.issues = batch.issues.or(self.last.issues.take());
+        self.last = batch;
+        &self.last
+    }
+
+    /// Waits until `expect` is the last that was said; returns all since the last time.
+    async fn until(&mut self, expect: &str) -> Vec<String> {
+        while self.said.last().map(String::as_str) != Some(expect) {
+            self.next().await;
+        }
+        std::mem::take(&mut self.said)
+    }
+
+    /// Waits until the issues are as `fits` says.
+    async fn issue(&mut self, fits: impl Fn(&[String]) -> bool) {
+        loop {
+            let issues: Vec<String> = self.last.issues().iter().map(ToString::to_string).collect();
+            if fits(&issues) && self.last.issues.is_some() {
+                return;
+            }
+            self.next().await;
+        }
+    }
+}
+
+fn word(event: &Event) -> String {
+    match event {
+        Event::Synced(_) => "synced".to_owned(),
+        Event::PodApplied(pod) => format!("+{} {}", pod.key.name, pod.uid),
+        Event::PodDeleted { key, uid } => format!("-{} {uid}", key.name),
+        Event::NamespaceApplied(namespace) => format!("+{}", namespace.key.name),
+        Event::PolicyApplied(policy) => format!("+{} {}", policy.key.name, policy.ingress.as_ref().map_or(0, Vec::len)),
+        Event::Relisted(_, Listing::Pods(keys)) => {
+            format!("pods: {}", keys.iter().map(|key| &*key.name).collect::<Vec<_>>().join(" "))
+        }
+        Event::Relisted(_, Listing::Namespaces(keys)) => format!("namespaces: {}", keys.len()),
+        Event::Relisted(_, Listing::Policies(keys)) => format!("policies: {}", keys.len()),
+        Event::Relisted(_, Listing::Nodes(keys)) => format!("nodes: {}", keys.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn sorted(mut words: Vec<String>) -> Vec<String> {
+    words.sort();
+    words
+}
+
+#[tokio::test]
+async fn all_there_is_is_told_and_then_what_changes() {
+    let server = Server::start().await;
+    server.apply(NAMESPACES, namespace("shop"));
+    server.apply(PODS, pod("p", "1"));
+    let mut following = Following::start(&server, Role::Remote);
+    let first = sorted(following.until("synced").await);
+    assert_eq!(first, ["+p 1", "+shop", "namespaces: 1", "pods: p", "synced"]);
+    server.apply(PODS, pod("q", "2"));
+    assert_eq!(following.until("+q 2").await, ["+q 2"]);
+    server.delete(PODS, &pod("p", "1"));
+    assert_eq!(following.until("-p 1").await, ["-p 1"]);
+    assert!(following.last.heard.contains_key(&"b".parse().expect("an id")));
+}
+
+#[tokio::test]
+async fn a_remote_member_is_asked_for_pods_and_namespaces_only() {
+    let server = Server::start().await;
+    Following::start(&server, Role::Remote).until("synced").await;
+    let mut asked: Vec<String> = server.requests("/");
+    asked.iter_mut().for_each(|request| request.truncate(request.find('?').unwrap_or(request.len())));
+    assert_eq!(sorted(asked), [NAMESPACES, PODS]);
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_is_continued_where_it_was() {
+    let server = Server::start().await;
+    server.apply(PODS, pod("p", "1"));
+    let mut following = Following::start(&server, Role::Remote);
+    following.until("synced").await;
+    server.apply(PODS, pod("q", "2"));
+    following.until("+q 2").await;
+    server.requests(PODS);
+    server.end_watches();
+    server.apply(PODS, pod("r", "3"));
+    assert_eq!(following.until("+r 3").await, ["+r 3"], "nothing is told twice");
+    let asked = server.requests(PODS);
+    assert!(asked.iter().all(|request| request.ends_with("resourceVersion=2")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_the_server_forgot_is_listed_anew_and_what_is_gone_goes_in_the_same_step() {
+    let server = Server::start().await;
+    server.apply(PODS, pod("p", "1"));
+    server.apply(PODS, pod("q", "2"));
+    let mut following = Following::start(&server, Role::Remote);
+    following.until("synced").await;
+    server.delete(PODS, &pod("p", "1"));
+    server.apply(PODS, pod("r", "3"));
+    server.compact();
+    server.end_watches();
+    loop {
+        let batch = following.next().await;
+        let words: Vec<String> = batch.events.iter().map(word).collect();
+        if let Some(at) = words.iter().position(|word| word == "pods: q r") {
+            assert_eq!(words[..at], ["+q 2", "+r 3"], "as one step");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_streaming_lists_is_asked_in_pages() {
+    for streaming in [Streaming::Refused, Streaming::Ignored] {
+        let server = Server::start().await;
+        server.state().streaming = streaming;
+        let names: Vec<String> = (0..1100).map(|number| format!("p{number:04}")).collect();
+        names.iter().for_each(|name| server.apply(PODS, pod(name, "1")));
+        let mut following = Following::start(&server, Role::Remote);
+        let said = following.until("synced").await;
+        assert!(said.contains(&format!("pods: {}", names.join(" "))), "{streaming:?}");
+        assert_eq!(said.iter().filter(|word| word.starts_with('+')).count(), 1100, "{streaming:?}");
+        let pages = server.requests(PODS).iter().filter(|request| request.contains("limit=500")).count();
+        assert_eq!(pages, 3, "{streaming:?}");
+        server.apply(PODS, pod("q", "2"));
+        assert_eq!(following.until("+q 2").await, ["+q 2"], "{streaming:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_told_what_is_missing() {
+    let server = Server::start().await;
+    server.state().refuses = Some(403);
+    let mut following = Following::start(&server, Role::Remote);
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("resources: [\"pods\"]"))).await;
+    assert!(following.said.is_empty() && following.last.heard.is_empty());
+    let issue = &following.last.issues()[0];
+    assert_eq!((issue.code, issue.object.as_str()), (IssueCode::UnusableSource, "b"));
+    assert!(issue.message.contains("nothing is known of them yet"), "{}", issue.message);
+    server.state().refuses = None;
+    following.issue(<[String]>::is_empty).await;
+    following.until("synced").await;
+}
+
+#[tokio::test]
+async fn a_watch_that_stalls_is_begun_anew() {
+    let server = Server::start().await;
+    server.apply(PODS, pod("p", "1"));
+    let mut following = Following::start(&server, Role::Remote);
+    following.until("synced").await;
+    server.state().is_silent = true;
+    server.apply(PODS, pod("q", "2"));
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("last known state stays"))).await;
+    assert!(following.said.is_empty(), "{:?}", following.said);
+    server.state().is_silent = false;
+    assert_eq!(following.until("+q 2").await, ["+q 2"]);
+}
+
+#[tokio::test]
+async fn other_credentials_are_used_at_once() {
+    let (old, new) = (Server::start().await, Server::start().await);
+    old.apply(PODS, pod("p", "1"));
+    new.apply(PODS, pod("q", "2"));
+    new.state().oldest_is_now();
+    let mut following = Following::start(&old, Role::Remote);
+    following.until("synced").await;
+    std::fs::write(following.folder.path().join("kubeconfig"), "no: kubeconfig: [").expect("written");
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("kubeconfig"))).await;
+    old.apply(PODS, pod("r", "3"));
+    assert_eq!(following.until("+r 3").await, ["+r 3"], "the old ones are good as long as there are no others");
+    std::fs::write(following.folder.path().join("kubeconfig"), new.kubeconfig()).expect("written");
+    let said = following.until("pods: q").await;
+    assert!(said.contains(&"+q 2".to_owned()), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_an_issue_until_it_is_gone() {
+    let server = Server::start().await;
+    server.apply(POLICIES, policy("odd", &json!({"from": [{"podSelektor": {}}]})));
+    let mut following = Following::start(&server, Role::Local);
+    let said = following.until("synced").await;
+    assert!(said.contains(&"+odd 1".to_owned()), "its rule admits nobody: {said:?}");
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("podSelektor"))).await;
+    server.apply(POLICIES, policy("odd", &json!({"from": [{"podSelector": {}}]})));
+    following.issue(<[String]>::is_empty).await;
+    server.apply(POLICIES, json!({"metadata": {"name": "odd", "namespace": "shop"}, "spec": {"podSelector": 5}}));
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("its last valid version"))).await;
+    following.said.clear();
+    server.delete(POLICIES, &policy("odd", &json!({})));
+    following.issue(<[String]>::is_empty).await;
+    assert_eq!(following.said.len(), 1, "{:?}", following.said);
+}

@@ -1,0 +1,284 @@
+//! An API server of a test: it has what it is told to have, and errs as it is told to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How a request for a streamed list is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streaming {
+    /// By the list, and a bookmark where it ends.
+    #[default]
+    Offered,
+    /// By an error within the watch, as a server says it whose storage is too old.
+    Refused,
+    /// As an ordinary watch.
+    Ignored,
+}
+
+/// What it has and how it behaves.
+#[derive(Debug, Default)]
+pub struct State {
+    /// How streamed lists are answered.
+    pub streaming: Streaming,
+    /// With this code everything that is asked is refused.
+    pub refuses: Option<u16>,
+    /// Whether it takes connections and says nothing.
+    pub is_silent: bool,
+    /// What was asked: path and query.
+    pub requests: Vec<String>,
+    version: u64,
+    /// What happened before this version is forgotten.
+    oldest: u64,
+    objects: BTreeMap<(String, String), Value>,
+    history: Vec<Happened>,
+    /// Watches that began before this many were ended.
+    ended: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Happened {
+    version: u64,
+    path: String,
+    what: &'static str,
+    object: Value,
+}
+
+/// The server; it ends with the runtime.
+#[derive(Clone)]
+pub struct Server {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<()>,
+    port: u16,
+}
+
+impl Server {
+    /// An empty one, on loopback.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("it listens").port();
+        let server = Self { state: Arc::default(), changed: watch::Sender::new(()), port };
+        let serving = server.clone();
+        tokio::spawn(async move {
+            loop {
+                let (connection, _) = listener.accept().await.expect("a connection");
+                let server = serving.clone();
+                let answer = service_fn(move |request| {
+                    let server = server.clone();
+                    async move { Ok::<_, Infallible>(server.answer(&request).await) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), answer),
+                );
+            }
+        });
+        server
+    }
+
+    /// A kubeconfig for it.
+    pub fn kubeconfig(&self) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+             clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:{}'}}}}], users: [{{name: u, user: {{}}}}]}}",
+            self.port
+        )
+    }
+
+    /// Looks at it, or changes how it behaves.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object of a collection is created or changed.
+    pub fn apply(&self, path: &str, mut object: Value) {
+        let mut state = self.state();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let key = (path.to_owned(), name(&object));
+        let what = if state.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        let happened = Happened { version: state.version, path: path.to_owned(), what, object };
+        state.history.push(happened);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// An object is deleted.
+    pub fn delete(&self, path: &str, object: &Value) {
+        let mut state = self.state();
+        state.version += 1;
+        let mut object = state.objects.remove(&(path.to_owned(), name(object))).expect("it is there");
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let happened = Happened { version: state.version, path: path.to_owned(), what: "DELETED", object };
+        state.history.push(happened);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Forgets what happened up to now.
+    pub fn compact(&self) {
+        let mut state = self.state();
+        state.oldest = state.version + 1;
+        state.version += 1;
+        state.history.clear();
+    }
+
+    /// Ends all watches.
+    pub fn end_watches(&self) {
+        self.state().ended += 1;
+        self.changed.send_replace(());
+    }
+
+    /// What was asked of a collection since the last time.
+    pub fn requests(&self, path: &str) -> Vec<String> {
+        let asked = std::mem::take(&mut self.state().requests);
+        asked.into_iter().filter(|request| request.starts_with(path)).collect()
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default());
+        let query: HashMap<String, String> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let refuses = {
+            let mut state = self.state();
+            state.requests.push(request.uri().to_string());
+            state.refuses
+        };
+        if let Some(code) = refuses {
+            return whole(code, &status(code, "it is not to be"));
+        }
+        if query.get("watch").is_some_and(|watch| watch == "true") {
+            self.watch(path, &query)
+        } else {
+            whole(200, &self.list(&path, &query))
+        }
+    }
+
+    fn list(&self, path: &str, query: &HashMap<String, String>) -> Value {
+        let state = self.state();
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+        let (skip, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+        let all: Vec<&Value> = state.of(path).collect();
+        let items: Vec<&Value> = all.iter().skip(skip).take(limit).copied().collect();
+        let next = if skip + items.len() < all.len() { (skip + items.len()).to_string() } else { String::new() };
+        json!({"metadata": {"resourceVersion": state.version.to_string(), "continue": next}, "items": items})
+    }
+
+    fn watch(&self, path: String, query: &HashMap<String, String>) -> Response<Answer> {
+        let state = self.state();
+        let mut first = Vec::new();
+        let mut seen = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let event = |what: &str, object: &Value| json!({"type": what, "object": object});
+        if query.contains_key("sendInitialEvents") {
+            match state.streaming {
+                Streaming::Refused => first.push(event("ERROR", &status(500, "no progress is told"))),
+                Streaming::Offered | Streaming::Ignored => first.extend(state.of(&path).map(|it| event("ADDED", it))),
+            }
+            if state.streaming == Streaming::Offered {
+                let metadata = json!({"resourceVersion": state.version.to_string(),
+                    "annotations": {"k8s.io/initial-events-end": "true"}});
+                first.push(event("BOOKMARK", &json!({"kind": "X", "apiVersion": "v1", "metadata": metadata})));
+            }
+            seen = state.version;
+        } else if seen < state.oldest {
+            first.push(event("ERROR", &status(410, "too old resource version")));
+        }
+        let begun = state.ended;
+        drop(state);
+        let words: String = first.iter().map(|event| format!("{event}\n")).collect();
+        let watching = Watching { server: self.clone(), changed: self.changed.subscribe(), path, seen, begun };
+        let body = stream::unfold((Some(words), watching), |(words, mut watching)| async move {
+            let words = match words {
+                Some(words) => words,
+                None => watching.next().await?,
+            };
+            Some((Ok(Frame::data(Bytes::from(words))), (None, watching)))
+        });
+        answer(200, body)
+    }
+}
+
+impl State {
+    /// Nothing that was before is remembered, so that whoever continues from elsewhere must list.
+    pub fn oldest_is_now(&mut self) {
+        self.version += 1000;
+        self.oldest = self.version;
+    }
+
+    fn of(&self, path: &str) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((of, _), _)| of == path).map(|(_, object)| object)
+    }
+}
+
+/// A watch that goes on.
+struct Watching {
+    server: Server,
+    changed: watch::Receiver<()>,
+    path: String,
+    seen: u64,
+    begun: u64,
+}
+
+impl Watching {
+    /// What happened next; `None`: the watch is ended.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            let words = {
+                let state = self.server.state();
+                if state.ended != self.begun {
+                    return None;
+                }
+                let news = state.history.iter().filter(|it| it.path == self.path && it.version > self.seen);
+                let words: String =
+                    news.map(|it| format!("{}\n", json!({"type": it.what, "object": it.object}))).collect();
+                if state.is_silent {
+                    String::new()
+                } else {
+                    self.seen = state.version;
+                    words
+                }
+            };
+            if !words.is_empty() {
+                return Some(words);
+            }
+            // Looks again now and then: silence ends without a notice.
+            drop(tokio::time::timeout(Duration::from_millis(20), self.changed.changed()).await);
+        }
+    }
+}
+
+type Answer = StreamBody<std::pin::Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
+
+fn answer(code: u16, body: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static) -> Response<Answer> {
+    let mut response = Response::new(StreamBody::new(Box::pin(body) as _));
+    *response.status_mut() = StatusCode::from_u16(code).expect("a code");
+    response
+}
+
+fn whole(code: u16, body: &Value) -> Response<Answer> {
+    let body = Bytes::from(body.to_string());
+    answer(code, stream::iter([Ok(Frame::data(body))]))
+}
+
+fn status(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+        "reason": "Reason", "code": code})
+}
+
+fn name(object: &Value) -> String {
+    format!("{}/{}", object["metadata"]["namespace"], object["metadata"]["name"])
+}
