@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod envtest;
 mod figures;
 mod setup;
 mod soak;
@@ -26,6 +27,8 @@ pub struct Cli {
 enum Command {
     /// Fetch what the tests and `build-ebpf` need (once; later runs only look).
     Setup(setup::Options),
+    /// Provide kube-apiserver, kubectl and etcd for tests; prints where they are, for a shell.
+    Envtest,
     /// Rebuild the committed object with the kernel programs.
     BuildEbpf(build_ebpf::Options),
     /// Three clusters in network namespaces, real agents, real traffic (root); else the simulated part.
@@ -47,6 +50,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Setup(options) => setup::run(&options),
+            Command::Envtest => envtest::run(),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
             Command::Demo => demo::run(),
             Command::Figures(options) => figures::run(&options),

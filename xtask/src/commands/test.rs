@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the tiers of tests, cheapest first; what cannot run here is said and counted as skipped.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader},
     path::Path,
@@ -16,19 +17,34 @@ struct Tier {
     name: &'static str,
     /// The beginning of its test files' names; `None`: all other tests of the workspace.
     mark: Option<&'static str>,
-    /// What keeps it from running on this machine.
-    obstacle: fn() -> Option<String>,
+    /// Provides what it needs; the error is what keeps it from running on this machine.
+    prepare: fn() -> Result<Variables, String>,
 }
 
-const TIERS: [Tier; 4] = [
-    Tier { name: "units and properties", mark: None, obstacle: || None },
-    Tier { name: "packets in the kernel", mark: Some("kernel_"), obstacle: machine::no_ebpf },
-    Tier { name: "simulation", mark: Some("sim_"), obstacle: || None },
-    Tier { name: "lab", mark: Some("lab_"), obstacle: no_lab },
+/// Environment variables for tests.
+type Variables = Vec<(&'static str, OsString)>;
+
+const TIERS: [Tier; 5] = [
+    Tier { name: "units and properties", mark: None, prepare: || Ok(Variables::new()) },
+    Tier { name: "packets in the kernel", mark: Some("kernel_"), prepare: || unless(machine::no_ebpf()) },
+    Tier { name: "simulation", mark: Some("sim_"), prepare: || Ok(Variables::new()) },
+    Tier { name: "lab", mark: Some("lab_"), prepare: || unless(no_lab()) },
+    Tier { name: "API server", mark: Some("api_"), prepare: prepare_api_servers },
 ];
 
 /// The marks of all tiers that have one.
-const MARKS: [&str; 3] = ["kernel_", "sim_", "lab_"];
+const MARKS: [&str; 4] = ["kernel_", "sim_", "lab_", "api_"];
+
+fn unless(obstacle: Option<String>) -> Result<Variables, String> {
+    obstacle.map_or(Ok(Variables::new()), Err)
+}
+
+/// API servers run in namespaces of a lab.
+fn prepare_api_servers() -> Result<Variables, String> {
+    unless(no_lab())?;
+    let programs = setup::envtest::ensure().map_err(|error| format!("{error:#}"))?;
+    Ok(vec![(setup::envtest::VARIABLE, programs.into())])
+}
 
 /// An integration test file.
 struct TestFile {
@@ -90,9 +106,7 @@ pub fn run(skipping: Skipping) -> Result<ExitCode> {
         report::step(&format!("tier: {}", tier.name));
         outcomes.push((tier.name, run_tier(tier, &files)?));
     }
-    for name in ["API server", "whole nodes"] {
-        outcomes.push((name, Outcome::Absent));
-    }
+    outcomes.push(("whole nodes", Outcome::Absent));
     Ok(summarize(&outcomes, skipping))
 }
 
@@ -107,12 +121,13 @@ fn run_tier(tier: &Tier, files: &[TestFile]) -> Result<Outcome> {
     if runs.is_empty() {
         return Ok(Outcome::Absent);
     }
-    if let Some(obstacle) = (tier.obstacle)() {
-        return Ok(Outcome::Skipped(obstacle));
-    }
+    let variables = match (tier.prepare)() {
+        Ok(variables) => variables,
+        Err(obstacle) => return Ok(Outcome::Skipped(obstacle)),
+    };
     let mut tests = Tests::default();
     for arguments in runs {
-        tests.add(cargo_test(&arguments)?);
+        tests.add(cargo_test(&arguments, &variables)?);
     }
     Ok(Outcome::Ran(tests))
 }
@@ -128,12 +143,13 @@ fn everything_else(files: &[TestFile]) -> Vec<Vec<String>> {
 }
 
 /// Runs cargo test, shows what it prints, and counts the tests.
-fn cargo_test(arguments: &[String]) -> Result<Tests> {
+fn cargo_test(arguments: &[String], variables: &Variables) -> Result<Tests> {
     let mut child = process::cargo()
         .current_dir(workspace::root())
         .args(["test", "--no-fail-fast"])
         .args(arguments)
         .args(["--", "--quiet"])
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())
         .spawn()
         .context("start cargo test")?;

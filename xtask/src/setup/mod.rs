@@ -5,6 +5,7 @@ mod apt_sources;
 mod bpf_linker;
 mod cache;
 pub mod cargo_deny;
+pub mod envtest;
 pub mod packages;
 mod rust_src;
 mod rustc;
