@@ -97,6 +97,9 @@ pub(crate) const FABRIC_V4: &str = "172.20.0.0/16";
 /// As [`FABRIC_V4`].
 pub(crate) const FABRIC_V6: &str = "fd00:ffff::/64";
 
+/// The networks of services, the same in every cluster: nothing outside of it sees them.
+pub(crate) const SERVICES: &str = "10.255.0.0/16,fd00:fffe::/112";
+
 /// A cluster's place in the plan: 1–250. Cluster 1 has the pod networks 10.1.0.0/16 and fd00:1::/48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClusterIndex(pub(crate) u8);
@@ -105,6 +108,11 @@ impl ClusterIndex {
     pub(crate) fn pod_cidrs(self) -> [IpNet; 2] {
         let Self(c) = self;
         [net_v4([10, c, 0, 0], 16).into(), net_v6([0xfd00, digits(c), 0, 0, 0, 0, 0, 0], 48).into()]
+    }
+
+    /// The place of its control plane among its nodes, none of which has such a number.
+    pub(crate) fn control_plane(self) -> NodeIndex {
+        NodeIndex { cluster: self, node: 254 }
     }
 }
 
@@ -181,5 +189,11 @@ mod tests {
         let (v4, v6) = node.pod_addresses(110);
         assert_eq!((v4.to_string(), v6.to_string()), ("10.12.3.110".into(), "fd00:12:0:3::110".into()));
         assert!(node.pod_net_v4().contains(&v4) && node.pod_net_v6().contains(&v6));
+    }
+
+    #[test]
+    fn a_control_plane_has_addresses_between_the_nodes() {
+        let (v4, v6) = ClusterIndex(3).control_plane().node_addresses();
+        assert_eq!((v4.to_string(), v6.to_string()), ("172.20.3.254".into(), "fd00:ffff::3:254".into()));
     }
 }

@@ -26,6 +26,7 @@ mod address;
 mod agent;
 mod bpffs;
 mod cleanup;
+pub mod control_plane;
 mod error;
 mod host;
 mod ip;

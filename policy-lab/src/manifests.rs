@@ -137,6 +137,19 @@ impl Manifests {
         }
     }
 
+    /// The content of all files of a cluster: namespaces, nodes, pods, and whatever else was written.
+    pub(crate) fn by_kind(&self, cluster: &str) -> Result<[Vec<String>; 4]> {
+        let mut found = [const { Vec::new() }; 4];
+        let root = self.directory(cluster);
+        for path in files_below(&root)? {
+            let folder = path.strip_prefix(&root).ok().and_then(|path| path.iter().next()?.to_str());
+            let kind = folder.and_then(|folder| FOLDERS.iter().position(|known| *known == folder));
+            let content = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+            found[kind.unwrap_or(FOLDERS.len())].push(content);
+        }
+        Ok(found)
+    }
+
     /// Writes or replaces a Namespace.
     pub fn write_namespace(&self, cluster: &str, namespace: &NamespaceSpec) -> Result<()> {
         let NamespaceSpec { name, labels, annotations } = namespace;
@@ -235,6 +248,25 @@ impl Manifests {
 
 /// Where content is written before it is renamed: outside of every watched directory.
 const STAGING: &str = ".staging";
+
+/// The directories of the lab's own objects.
+const FOLDERS: [&str; 3] = ["namespaces", "nodes", "pods"];
+
+/// All files below a directory, in order.
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries = fs::read_dir(directory).map_err(Error::path("list", directory))?;
+    for entry in entries {
+        let path = entry.map_err(Error::path("list", directory))?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
 
 fn namespace_file(name: &str) -> String {
     format!("namespaces/{name}.json")

@@ -11,10 +11,11 @@ use super::{Cluster, Lab, Node, Pod, split_node, unknown_cluster, unknown_node};
 use crate::address::{Addresses, ClusterIndex, Mac, NodeIndex, outside_addresses};
 use crate::error::{Error, Result};
 use crate::host::{Host, NextHop};
+use crate::ip::IpBatch;
 use crate::links;
 use crate::manifests::MemberRecord;
 use crate::netns::NetNs;
-use crate::spec::{ClusterSpec, NamespaceSpec, NodeSpec, PodNetwork, PodSpec};
+use crate::spec::{ClusterSpec, NamespaceSpec, NodeSpec, PodNetwork, PodSpec, Wiring};
 use crate::wiring::{self, Batches, Change, PodLink, Role};
 
 impl Lab {
@@ -71,6 +72,31 @@ impl Lab {
         Ok(())
     }
 
+    /// The host of a cluster's control plane, made when it is first asked for: between the nodes, with routes to all
+    /// pods, so that they reach it too.
+    pub(crate) fn control_plane_host(&mut self, cluster: &str) -> Result<Host> {
+        let index = self.cluster(cluster)?.index.control_plane();
+        if let Some(known) = self.control_planes.get(cluster) {
+            return Ok(known.clone());
+        }
+        let name = format!("{cluster}/control-plane");
+        self.check_free(&name)?;
+        let netns = Arc::new(NetNs::create(self.run, &name)?);
+        let port = self.fabric_port();
+        let mut stage = Stage::default();
+        stage.fresh.push((Arc::clone(&netns), Role::Leaf));
+        let batch = stage.first.of(&netns);
+        wiring::node(batch, index, Wiring::Ptp, &self.fabric, &port);
+        self.routes_to_pods(batch);
+        wiring::fabric_port(stage.second.of(&self.fabric), &port);
+        stage.run()?;
+        let (v4, v6) = index.node_addresses();
+        let addresses = Addresses { v4: Some(v4), v6: Some(v6) };
+        let host = Host { name, netns, addresses, mac: index.mac(0), next_hop: NextHop::Fabric };
+        self.control_planes.insert(cluster.into(), host.clone());
+        Ok(host)
+    }
+
     fn register_cluster(&mut self, spec: &ClusterSpec) -> Result<()> {
         if self.clusters.contains_key(&spec.id) {
             return Err(Error::Taken { what: format!("a cluster {}", spec.id) });
@@ -116,12 +142,7 @@ impl Lab {
         let port = self.fabric_port();
         let batch = stage.first.of(&netns);
         wiring::node(batch, index, wiring, &self.fabric, &port);
-        for other in self.nodes.values() {
-            wiring::routes_to_node(batch, Change::Add, other.index);
-        }
-        for (address, node) in self.strays() {
-            wiring::route_to_stray(batch, Change::Add, address, node);
-        }
+        self.routes_to_pods(batch);
         wiring::fabric_port(stage.second.of(&self.fabric), &port);
         for other in self.fabric_hosts() {
             wiring::routes_to_node(stage.second.of(&other.netns), Change::Add, index);
@@ -228,6 +249,16 @@ impl Lab {
             vacant.insert(spec);
         }
         self.write_pod(name)
+    }
+
+    /// Routes of a new host to the pods of all nodes.
+    fn routes_to_pods(&self, batch: &mut IpBatch) {
+        for node in self.nodes.values() {
+            wiring::routes_to_node(batch, Change::Add, node.index);
+        }
+        for (address, node) in self.strays() {
+            wiring::route_to_stray(batch, Change::Add, address, node);
+        }
     }
 
     fn fabric_port(&mut self) -> String {

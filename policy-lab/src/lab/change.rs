@@ -7,12 +7,16 @@ use crate::spec::{Labels, NamespaceSpec, PodSpec, PortProtocol, Wiring};
 use crate::wiring::{self, Batches, Change, PodLink};
 
 impl Lab {
-    /// Removes a cluster: its member record, its manifests, its nodes and pods.
+    /// Removes a cluster: its member record, its manifests, its nodes and pods, its control plane.
     pub fn remove_cluster(&mut self, cluster: &str) -> Result<()> {
         self.cluster(cluster)?;
         self.manifests.delete_cluster(cluster)?;
         for node in self.nodes_in(cluster) {
             self.remove_node(&node)?;
+        }
+        if let Some(gone) = self.control_planes.remove(cluster) {
+            cleanup::end_processes(&[gone.netns.name()]);
+            wiring::delete_link(&gone.netns, wiring::ETH0)?;
         }
         self.clusters.remove(cluster);
         Ok(())

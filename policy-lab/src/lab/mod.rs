@@ -25,7 +25,8 @@ use crate::wiring::{self, Batches, PodLink, Role};
 /// A running lab. Dropping it removes everything it has made, processes included.
 ///
 /// Hosts go by name: pods by `CLUSTER/NAMESPACE/POD`, nodes by `CLUSTER/NODE`, hosts
-/// outside of every cluster by the name they were given.
+/// outside of every cluster by the name they were given, control planes by
+/// `CLUSTER/control-plane`.
 #[derive(Debug)]
 pub struct Lab {
     run: RunId,
@@ -35,6 +36,8 @@ pub struct Lab {
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<String, Pod>,
     outside: BTreeMap<String, Host>,
+    /// By cluster.
+    control_planes: BTreeMap<String, Host>,
     next_cluster: u8,
     next_port: u32,
     manifests: Manifests,
@@ -175,11 +178,12 @@ impl Lab {
         self.pods.values().map(|pod| &pod.host)
     }
 
-    /// A pod, node or outside host by name.
+    /// A pod, node, outside host or control plane by name.
     pub fn host(&self, name: &str) -> Result<&Host> {
         let pod = self.pods.get(name).map(|pod| &pod.host);
         pod.or_else(|| self.nodes.get(name).map(|node| &node.host))
             .or_else(|| self.outside.get(name))
+            .or_else(|| self.control_planes.values().find(|host| host.name == name))
             .ok_or_else(|| Error::Unknown { kind: "host", name: name.into() })
     }
 
@@ -189,6 +193,7 @@ impl Lab {
         self.pods()
             .chain(self.nodes())
             .chain(self.outside.values())
+            .chain(self.control_planes.values())
             .find(|host| host.addresses.iter().any(|own| own == address))
     }
 
@@ -266,6 +271,7 @@ impl Lab {
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             outside: BTreeMap::new(),
+            control_planes: BTreeMap::new(),
             next_cluster: 1,
             next_port: 1,
             manifests,
@@ -308,7 +314,7 @@ impl Lab {
 
     /// All hosts that are on the fabric and so need routes to the others.
     fn fabric_hosts(&self) -> impl Iterator<Item = &Host> {
-        self.nodes().chain(self.outside.values())
+        self.nodes().chain(self.outside.values()).chain(self.control_planes.values())
     }
 
     /// All addresses that are not of their node's pod network, with that node.
