@@ -47,7 +47,7 @@ pub use cleanup::{RunId, on_signal, remove_labs_on_signals, sweep_dead_runs};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use lab::{Lab, LabBuilder};
-pub use manifests::{ClusterSetSettings, Manifests, MemberRecord};
+pub use manifests::{ClusterSetSettings, Manifests, MemberRecord, MemberSource};
 pub use netns::NetNs;
 pub use preflight::can_run;
 pub use spec::{ClusterLabels, ClusterSpec, Labels, NamespaceSpec, NodeSpec, PeerScope, PodSpec, PortProtocol, Wiring};

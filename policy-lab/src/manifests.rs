@@ -41,6 +41,27 @@ pub struct MemberRecord {
     pub labels: Labels,
     /// The networks its pods' addresses lie in.
     pub pod_cidrs: Vec<IpNet>,
+    /// Where agents learn its objects.
+    pub source: MemberSource,
+}
+
+/// Where agents learn a member's objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MemberSource {
+    /// From the directory of its manifests.
+    #[default]
+    Directory,
+    /// From the API server that a kubeconfig names.
+    Kubeconfig(PathBuf),
+}
+
+impl MemberSource {
+    fn to_json(&self, id: &str) -> Value {
+        match self {
+            Self::Directory => json!({"directory": {"path": id}}),
+            Self::Kubeconfig(path) => json!({"kubeconfig": {"path": path}}),
+        }
+    }
 }
 
 /// A pod as its manifest shows it.
@@ -79,6 +100,12 @@ impl Manifests {
         fs::create_dir_all(&directory).map_err(Error::path("create", directory))?;
         self.members.insert(cluster.into(), record);
         self.write_cluster_sets()
+    }
+
+    /// Whether a cluster is in the ClusterSet files.
+    #[must_use]
+    pub fn is_member(&self, cluster: &str) -> bool {
+        self.members.contains_key(cluster)
     }
 
     /// Removes a member from every ClusterSet file; its manifests stay, and so does the
@@ -207,10 +234,10 @@ impl Manifests {
         let members: Vec<Value> = self
             .members
             .iter()
-            .map(|(id, MemberRecord { labels, pod_cidrs })| {
+            .map(|(id, MemberRecord { labels, pod_cidrs, source })| {
                 json!({
                     "id": id,
-                    "source": {"directory": {"path": id}},
+                    "source": source.to_json(id),
                     "podCIDRs": pod_cidrs,
                     "labels": labels,
                 })
@@ -315,5 +342,29 @@ impl PodManifest<'_> {
             object["spec"]["hostNetwork"] = json!(true);
         }
         object
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cluster_set_file_names_each_members_own_source() {
+        let root = std::env::temp_dir().join(format!("crosswall-manifests-{}", std::process::id()));
+        let mut manifests = Manifests::create(&root, ClusterSetSettings::default()).expect("made");
+        let kubeconfig = MemberSource::Kubeconfig("/run/b.kubeconfig".into());
+        let b = MemberRecord { source: kubeconfig, ..MemberRecord::default() };
+        for (id, record) in [("a", MemberRecord::default()), ("b", b)] {
+            manifests.set_member(id, record).expect("written");
+        }
+        for local in ["a", "b"] {
+            let text = fs::read_to_string(manifests.cluster_set(local)).expect("read");
+            let file: Value = serde_json::from_str(&text).expect("it is JSON");
+            let sources = [0, 1].map(|member| &file["spec"]["members"][member]["source"]);
+            assert_eq!(sources[0], &json!({"directory": {"path": "a"}}));
+            assert_eq!(sources[1], &json!({"kubeconfig": {"path": "/run/b.kubeconfig"}}));
+        }
+        fs::remove_dir_all(root).expect("removed");
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, NextHop};
 use crate::ip::IpBatch;
 use crate::links;
-use crate::manifests::MemberRecord;
+use crate::manifests::{MemberRecord, MemberSource};
 use crate::netns::NetNs;
 use crate::spec::{ClusterSpec, NamespaceSpec, NodeSpec, PodNetwork, PodSpec, Wiring};
 use crate::wiring::{self, Batches, Change, PodLink, Role};
@@ -106,6 +106,7 @@ impl Lab {
         let record = MemberRecord {
             labels: spec.labels.clone(),
             pod_cidrs: spec.pod_cidrs.clone().unwrap_or_else(|| index.pod_cidrs().to_vec()),
+            source: MemberSource::Directory,
         };
         let namespaces: BTreeMap<_, _> =
             spec.namespaces.iter().map(|namespace| (namespace.name.clone(), namespace.clone())).collect();

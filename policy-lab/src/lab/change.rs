@@ -3,6 +3,7 @@
 use super::{Lab, split_node, unknown_cluster, unknown_pod};
 use crate::cleanup;
 use crate::error::Result;
+use crate::manifests::MemberSource;
 use crate::spec::{Labels, NamespaceSpec, PodSpec, PortProtocol, Wiring};
 use crate::wiring::{self, Batches, Change, PodLink};
 
@@ -32,6 +33,14 @@ impl Lab {
     pub fn join(&mut self, cluster: &str) -> Result<()> {
         let record = self.cluster(cluster)?.record.clone();
         self.manifests.set_member(cluster, record)
+    }
+
+    /// Changes where agents learn a cluster's objects, in every ClusterSet file.
+    pub fn set_source(&mut self, cluster: &str, source: MemberSource) -> Result<()> {
+        let known = self.clusters.get_mut(cluster).ok_or_else(|| unknown_cluster(cluster))?;
+        known.record.source = source;
+        let record = known.record.clone();
+        if self.manifests.is_member(cluster) { self.manifests.set_member(cluster, record) } else { Ok(()) }
     }
 
     /// Removes a node (`CLUSTER/NODE`) with its pods.
