@@ -13,7 +13,7 @@ use policy_core::model::{
 use crate::convert::cidr::parse_cidr;
 use crate::convert::reader::{At, Notes, Unread, collect, elements_of};
 use crate::document::{self, Format};
-use crate::sources::kube::Access;
+use crate::sources::kube::{Access, Here, KubeconfigSecret, ObjectName};
 
 /// What a ClusterSet file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,19 @@ pub struct ClusterSetError {
     pub issues: Vec<Issue>,
 }
 
+/// The key of a Secret that holds a kubeconfig, if the ClusterSet names no other.
+const KUBECONFIG_KEY: &str = "kubeconfig";
+
 impl ClusterSet {
+    /// The credentials that this machine has for the local cluster's API server, if its objects come from one.
+    pub fn local_access(&self) -> Option<&Here> {
+        let local = self.members.iter().find(|entry| self.local.as_ref() == Some(&entry.member.id))?;
+        match &local.source {
+            Source::Kube(Access::Here(here)) => Some(here),
+            Source::Kube(Access::Secret(_)) | Source::Directory(_) => None,
+        }
+    }
+
     /// Reads the file at `path`.
     pub fn load(path: &Path) -> Result<Loaded, ClusterSetError> {
         match document::read(path) {
@@ -237,14 +249,9 @@ fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Resu
         ["inCluster"] => {
             let place = at.member("inCluster");
             place.map(notes)?;
-            place.only_names(&[], notes).map(|()| Source::Kube(Access::InCluster))
+            place.only_names(&[], notes).map(|()| Source::Kube(Access::Here(Here::InCluster)))
         }
-        ["kubeconfig"] => {
-            let kubeconfig = at.member("kubeconfig");
-            let known = kubeconfig.only_names(&["path"], notes);
-            let path = path(&kubeconfig, "a kubeconfig file", base, notes);
-            known.and(path).map(|path| Source::Kube(Access::File(path)))
-        }
+        ["kubeconfig"] => kubeconfig(&at.member("kubeconfig"), base, notes).map(Source::Kube),
         [kind @ ("clusterProfile" | "etcd")] => Err(notes.unreadable(
             &at.member(kind),
             format_args!("source {kind} of member {member} is not supported by this version; use kubeconfig"),
@@ -254,6 +261,33 @@ fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Resu
     };
     known?;
     source
+}
+
+/// A kubeconfig: a file's, or a Secret's.
+fn kubeconfig(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<Access, Unread> {
+    at.map(notes)?;
+    at.only_names(&["path", "secretRef"], notes)?;
+    match (at.get("path"), at.get("secretRef")) {
+        (Some(_), None) => path(at, "a kubeconfig file", base, notes).map(|path| Access::Here(Here::File(path))),
+        (None, Some(secret)) => secret_ref(&secret, notes).map(Access::Secret),
+        _ => Err(notes.unreadable(at, "needs either path or secretRef")),
+    }
+}
+
+fn secret_ref(at: &At<'_>, notes: &mut Notes<'_>) -> Result<KubeconfigSecret, Unread> {
+    at.map(notes)?;
+    let known = at.only_names(&["namespace", "name", "key"], notes);
+    let mut text = |name: &str| {
+        let place = at.member(name);
+        match place.string(notes)? {
+            "" => Err(notes.unreadable(&place, "must not be empty")),
+            text => Ok(text.to_owned()),
+        }
+    };
+    let (namespace, name) = (text("namespace"), text("name"));
+    let key = if at.get("key").is_some() { text("key") } else { Ok(KUBECONFIG_KEY.to_owned()) };
+    known?;
+    Ok(KubeconfigSecret { object: ObjectName { namespace: namespace?, name: name? }, key: key? })
 }
 
 /// The member `path` of a source.
@@ -428,6 +462,29 @@ mod tests {
     }
 
     #[test]
+    fn api_servers_are_reached_in_cluster_or_by_a_kubeconfig() {
+        let source = |text: &str| {
+            let set = set(&format!("{{local: a, members: [{{id: a, source: {text}, podCIDRs: [10.0.0.0/8]}}]}}"));
+            parse(&set).unwrap().cluster_set
+        };
+        let file = Here::File("/etc/sets/x".into());
+        let secret = |key: &str| KubeconfigSecret {
+            object: ObjectName { namespace: "s".to_owned(), name: "n".to_owned() },
+            key: key.to_owned(),
+        };
+        for (text, access) in [
+            ("{inCluster: {}}", Access::Here(Here::InCluster)),
+            ("{kubeconfig: {path: x}}", Access::Here(file.clone())),
+            ("{kubeconfig: {secretRef: {namespace: s, name: n}}}", Access::Secret(secret("kubeconfig"))),
+            ("{kubeconfig: {secretRef: {namespace: s, name: n, key: value}}}", Access::Secret(secret("value"))),
+        ] {
+            assert_eq!(source(text).members[0].source, Source::Kube(access), "{text}");
+        }
+        assert_eq!(source("{kubeconfig: {path: x}}").local_access(), Some(&file));
+        assert_eq!(source("{directory: {path: x}}").local_access(), None);
+    }
+
+    #[test]
     fn scope_and_label_mode_have_defaults_and_local_may_be_absent() {
         let ClusterSet { local, default_scope, cluster_labels, .. } = parse(&member("id: a")).unwrap().cluster_set;
         assert_eq!((local, default_scope, cluster_labels), (None, Scope::Local, ClusterLabels::Implicit));
@@ -483,6 +540,16 @@ mod tests {
             ("spec.members[0].source.directory.path", set("{members: [{id: a, source: {directory: {path: ''}}}]}")),
             ("spec.members[0].source.directory.x", set("{members: [{id: a, source: {directory: {path: a, x: 1}}}]}")),
             ("spec.members[0].podCIDRs[0]", set("{members: [{id: a, source: {directory: {path: a}}, podCIDRs: [x]}]}")),
+            ("spec.members[0].source.kubeconfig", set("{members: [{id: a, source: {kubeconfig: {}}}]}")),
+            (
+                "spec.members[0].source.kubeconfig",
+                set("{members: [{id: a, source: {kubeconfig: {path: a, secretRef: {name: n, namespace: s}}}}]}"),
+            ),
+            (
+                "spec.members[0].source.kubeconfig.secretRef.namespace",
+                set("{members: [{id: a, source: {kubeconfig: {secretRef: {name: n}}}}]}"),
+            ),
+            ("spec.members[0].source.inCluster.x", set("{members: [{id: a, source: {inCluster: {x: 1}}}]}")),
             ("spec.members[0].podCIDRs", set("{members: [{id: a, source: {directory: {path: a}}, podCIDRs: x}]}")),
         ];
         for (field, text) in table {

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Batch;
 use super::files::{self, FilesSource, Told};
-use super::kube::{Access, Role, follow_member};
+use super::kube::{Role, Terms, follow_member};
 use crate::cluster_set::{ClusterSet, Source};
 
 /// How much a member may tell before it is taken.
@@ -62,7 +62,7 @@ struct Members {
 
 /// A member's task.
 struct Running {
-    terms: (Role, Access),
+    terms: Terms,
     /// Tells this task's words from those of one before it.
     begun: u64,
     task: AbortHandle,
@@ -71,12 +71,13 @@ struct Running {
 impl Members {
     /// Follows those that the ClusterSet names, and nobody else.
     fn arrange(&mut self, cluster_set: &ClusterSet) {
+        let local = cluster_set.local_access().cloned();
         let mut before = std::mem::take(&mut self.running);
         for entry in &cluster_set.members {
             let Source::Kube(access) = &entry.source else { continue };
             let id = &entry.member.id;
             let role = if cluster_set.local.as_ref() == Some(id) { Role::Local } else { Role::Remote };
-            let terms = (role, access.clone());
+            let terms = Terms { role, access: access.clone(), local: local.clone() };
             let running = match before.remove(id) {
                 Some(running) if running.terms == terms => running,
                 other => {
@@ -91,10 +92,10 @@ impl Members {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    fn begin(&mut self, id: ClusterId, terms: (Role, Access)) -> Running {
+    fn begin(&mut self, id: ClusterId, terms: Terms) -> Running {
         self.begun += 1;
         let (begun, told, silence) = (self.begun, self.told.clone(), self.silence);
-        let (role, access) = terms.clone();
+        let followed = terms.clone();
         let task = self.tasks.spawn(async move {
             let (batches, mut said) = mpsc::channel(1);
             let pass_on = async {
@@ -104,7 +105,7 @@ impl Members {
                     }
                 }
             };
-            tokio::join!(follow_member(id.clone(), role, access, silence, batches), pass_on);
+            tokio::join!(follow_member(id.clone(), followed, silence, batches), pass_on);
         });
         Running { terms, begun, task }
     }

@@ -1,13 +1,16 @@
 //! How an API server is reached: credentials, and new ones when they change.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use k8s_openapi::api::core::v1::Secret;
+use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+use super::object::{ObjectName, Seen, follow_object};
 use super::trouble::{Trouble, chain};
 use crate::document;
 
@@ -19,44 +22,93 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Where the credentials of a member come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// This machine has them.
+    Here(Here),
+    /// A Secret of the local cluster has them.
+    Secret(KubeconfigSecret),
+}
+
+/// Credentials that this machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Here {
     /// The ServiceAccount of the pod in which the agent runs.
     InCluster,
-    /// A kubeconfig file, whose owner may have it run programs.
+    /// A kubeconfig file. It may name other files and programs: whoever writes it is trusted like the agent's user.
     File(PathBuf),
 }
 
+/// A Secret that holds a kubeconfig. It may name neither files nor programs: whoever writes Secrets is not the agent's user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubeconfigSecret {
+    /// Which Secret.
+    pub object: ObjectName,
+    /// The key of its data.
+    pub key: String,
+}
+
+impl fmt::Display for KubeconfigSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret {}, key {}", self.object, self.key)
+    }
+}
+
+/// Where clients are handed out, and where it is said why there is none, or no new one.
+pub struct Offers {
+    /// Clients, the newest in force.
+    pub clients: watch::Sender<Option<Client>>,
+    /// Why there is none; `None`: there is one.
+    pub refusals: mpsc::Sender<Option<Trouble>>,
+}
+
+impl Offers {
+    /// Hands out a client, or why there is none; whoever has one keeps it then.
+    async fn make(&self, client: Result<Client, Trouble>) {
+        let refusal = match client {
+            Ok(client) => {
+                self.clients.send_replace(Some(client));
+                None
+            }
+            Err(trouble) => Some(trouble),
+        };
+        // Nobody listens at the end.
+        drop(self.refusals.send(refusal).await);
+    }
+}
+
 impl Access {
-    /// Provides clients, a new one whenever the credentials change, and says why there is none, until nobody listens.
-    pub async fn provide(self, clients: watch::Sender<Option<Client>>, refusals: mpsc::Sender<Option<Trouble>>) {
+    /// Provides clients, a new one whenever the credentials change, until nobody listens. Secrets are read with the
+    /// credentials of the local cluster.
+    pub async fn provide(self, local: Option<Here>, offers: Offers) {
+        match (self, local) {
+            (Self::Here(here), _) => here.provide(offers).await,
+            (Self::Secret(secret), Some(local)) => follow_secret(&secret, local, &offers).await,
+            (Self::Secret(secret), None) => {
+                let trouble = format!(
+                    "{secret} is read from the local cluster's API server, but the local member has none; give it inCluster or \
+                     kubeconfig: {{path: …}}"
+                );
+                offers.make(Err(Trouble::no_access(trouble))).await;
+                offers.clients.closed().await;
+            }
+        }
+    }
+}
+
+impl Here {
+    /// Provides clients, a new one whenever the credentials change, until nobody listens.
+    pub async fn provide(self, offers: Offers) {
         match self {
             Self::InCluster => {
                 // The client itself reads the token and the certificate again when they change.
                 let client = Config::incluster().map_err(|error| {
                     Trouble::no_access(format!("this is no pod with a ServiceAccount: {}", chain(&error)))
                 });
-                offer(client.and_then(client_of), &clients, &refusals).await;
-                clients.closed().await;
+                offers.make(client.and_then(client_of)).await;
+                offers.clients.closed().await;
             }
-            Self::File(path) => follow_file(&path, &clients, &refusals).await,
+            Self::File(path) => follow_file(&path, &offers).await,
         }
     }
-}
-
-/// Hands out a client, or why there is none; whoever has one keeps it then.
-async fn offer(
-    client: Result<Client, Trouble>,
-    clients: &watch::Sender<Option<Client>>,
-    refusals: &mpsc::Sender<Option<Trouble>>,
-) {
-    let refusal = match client {
-        Ok(client) => {
-            clients.send_replace(Some(client));
-            None
-        }
-        Err(trouble) => Some(trouble),
-    };
-    // Nobody listens at the end.
-    drop(refusals.send(refusal).await);
 }
 
 fn client_of(mut config: Config) -> Result<Client, Trouble> {
@@ -65,22 +117,22 @@ fn client_of(mut config: Config) -> Result<Client, Trouble> {
 }
 
 /// Reads a kubeconfig file now and whenever its content changes.
-async fn follow_file(path: &Path, clients: &watch::Sender<Option<Client>>, refusals: &mpsc::Sender<Option<Trouble>>) {
+async fn follow_file(path: &Path, offers: &Offers) {
     let mut last = None;
-    while !clients.is_closed() {
+    while !offers.clients.is_closed() {
         let content = read(path.to_owned()).await;
         if last.as_ref() != Some(&content) {
             let client = match &content {
-                Ok(text) => client_of_kubeconfig(text).await,
-                Err(why) => Err(Trouble::no_access(why.clone())),
+                Ok(text) => client_of_kubeconfig(text, |_| Ok(())).await,
+                Err(why) => Err(Trouble::no_access(why)),
             };
             let named = |trouble: Trouble| Trouble::no_access(format!("kubeconfig {}: {trouble}", path.display()));
-            offer(client.map_err(named), clients, refusals).await;
+            offers.make(client.map_err(named)).await;
             last = Some(content);
         }
         tokio::select! {
             () = sleep(LOOK_INTERVAL) => {}
-            () = clients.closed() => {}
+            () = offers.clients.closed() => {}
         }
     }
 }
@@ -92,10 +144,102 @@ async fn read(path: PathBuf) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
 }
 
-async fn client_of_kubeconfig(text: &str) -> Result<Client, Trouble> {
+/// Reads a kubeconfig of a Secret now and whenever it changes.
+async fn follow_secret(secret: &KubeconfigSecret, local: Here, offers: &Offers) {
+    let (seen, mut secrets) = mpsc::channel(1);
+    let follow = follow_object::<Secret>(secret.object.clone(), local, seen);
+    let take = async {
+        while let Some(seen) = secrets.recv().await {
+            let client = match seen {
+                Seen::There(found) => client_of_secret(&found, &secret.key).await,
+                Seen::Absent => Err(Trouble::no_access("is not there; whoever joined the member makes it")),
+                Seen::Unknown(trouble) => Err(trouble),
+            };
+            let named = |trouble: Trouble| trouble.prefixed(&format!("{secret}: "));
+            offers.make(client.map_err(named)).await;
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = take => {}
+        () = offers.clients.closed() => {}
+    }
+}
+
+async fn client_of_secret(secret: &Secret, key: &str) -> Result<Client, Trouble> {
+    let data = secret.data.as_ref().and_then(|data| data.get(key));
+    let data = data.ok_or_else(|| Trouble::no_access("has no such key"))?;
+    let text = std::str::from_utf8(&data.0).map_err(|_| Trouble::no_access("is not UTF-8"))?;
+    client_of_kubeconfig(text, no_files_or_programs).await
+}
+
+async fn client_of_kubeconfig(
+    text: &str,
+    check: impl FnOnce(&Kubeconfig) -> Result<(), String>,
+) -> Result<Client, Trouble> {
     let no_access = |error: &dyn std::error::Error| Trouble::no_access(chain(error));
     let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| no_access(&error))?;
+    check(&kubeconfig).map_err(Trouble::no_access)?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options);
     client_of(config.await.map_err(|error| no_access(&error))?)
+}
+
+/// Refuses what would have the agent read files of its node or run programs for whoever wrote the kubeconfig.
+fn no_files_or_programs(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    for user in kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+        let AuthInfo { token_file, client_certificate, client_key, auth_provider, exec, .. } = user;
+        let named = [
+            ("exec", exec.is_some(), "a token"),
+            ("auth-provider", auth_provider.is_some(), "a token"),
+            ("tokenFile", token_file.is_some(), "token"),
+            ("client-certificate", client_certificate.is_some(), "client-certificate-data"),
+            ("client-key", client_key.is_some(), "client-key-data"),
+        ];
+        refuse(named)?;
+    }
+    for cluster in kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+        let Cluster { certificate_authority, .. } = cluster;
+        refuse([("certificate-authority", certificate_authority.is_some(), "certificate-authority-data")])?;
+    }
+    Ok(())
+}
+
+fn refuse<const N: usize>(named: [(&str, bool, &str); N]) -> Result<(), String> {
+    match named.iter().find(|(_, is_there, _)| *is_there) {
+        Some((field, _, instead)) => Err(format!(
+            "names a file or a program of this node ({field}), which a Secret may not; write {instead} into it"
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(user: &str, cluster: &str) -> Result<(), String> {
+        let text = format!(
+            "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+             clusters: [{{name: k, cluster: {{server: 'https://k', {cluster}}}}}], users: [{{name: u, user: {{{user}}}}}]}}"
+        );
+        no_files_or_programs(&Kubeconfig::from_yaml(&text).expect("it can be read"))
+    }
+
+    #[test]
+    fn a_kubeconfig_of_a_secret_names_neither_files_nor_programs() {
+        assert_eq!(checked("token: t", "certificate-authority-data: YQ=="), Ok(()));
+        assert_eq!(checked("client-certificate-data: YQ==, client-key-data: YQ==", ""), Ok(()));
+        for (user, cluster, field) in [
+            ("exec: {apiVersion: client.authentication.k8s.io/v1, command: sh}", "", "exec"),
+            ("auth-provider: {name: gcp}", "", "auth-provider"),
+            ("tokenFile: /etc/shadow", "", "tokenFile"),
+            ("client-certificate: /x", "", "client-certificate"),
+            ("client-key: /x", "", "client-key"),
+            ("token: t", "certificate-authority: /x", "certificate-authority"),
+        ] {
+            let why = checked(user, cluster).expect_err(field);
+            assert!(why.contains(&format!("({field})")), "{why}");
+        }
+    }
 }

@@ -264,7 +264,7 @@ impl<K: Kind> Follower<K> {
 /// Waits until there is a client that this receiver has not seen; for ever if there will be none.
 async fn changed(clients: &mut watch::Receiver<Option<Client>>) {
     if clients.changed().await.is_err() {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 

@@ -8,7 +8,7 @@ use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::access::Access;
+use super::access::{Access, Here, Offers};
 use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
 use super::follow::{News, follow};
 use super::trouble::Trouble;
@@ -36,19 +36,25 @@ impl Role {
     }
 }
 
+/// How a member is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What it is to us.
+    pub role: Role,
+    /// Its own credentials.
+    pub access: Access,
+    /// The local cluster's, which has the Secrets of others.
+    pub local: Option<Here>,
+}
+
 /// Follows a member until nobody listens.
-pub async fn follow_member(
-    cluster: ClusterId,
-    role: Role,
-    access: Access,
-    silence: Duration,
-    batches: mpsc::Sender<Batch>,
-) {
+pub async fn follow_member(cluster: ClusterId, terms: Terms, silence: Duration, batches: mpsc::Sender<Batch>) {
+    let Terms { role, access, local } = terms;
     let (clients, clients_here) = watch::channel(None);
     let (told, mut news) = mpsc::channel(NEWS);
     let (refusals, mut refused) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(access.provide(clients, refusals));
+    tasks.spawn(access.provide(local, Offers { clients, refusals }));
     for collection in role.collections() {
         spawn(&mut tasks, *collection, &cluster, &clients_here, silence, &told);
     }

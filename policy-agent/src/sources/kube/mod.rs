@@ -1,17 +1,20 @@
 //! The source of real clusters: their API servers.
 //!
 //! Each member is followed on its own: [`member`] gathers what its collections tell, [`follow`] lists and watches one
-//! collection, [`collection`] says which there are and what is kept of their objects, [`access`] has the credentials.
+//! collection, [`collection`] says which there are and what is kept of their objects, [`access`] has the
+//! credentials, some of which it finds in objects of the local cluster ([`object`]).
 
 mod access;
 mod backoff;
 mod collection;
 mod follow;
 mod member;
+mod object;
 mod slim;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
-pub use access::Access;
-pub use member::{Role, follow_member};
+pub use access::{Access, Here, KubeconfigSecret};
+pub use member::{Role, Terms, follow_member};
+pub use object::ObjectName;

@@ -61,6 +61,13 @@ impl Trouble {
         Self { kind: TroubleKind::NoAccess, message: message.into() }
     }
 
+    /// The same, of something that is named before it.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.message.insert_str(0, prefix);
+        self
+    }
+
     /// Whether everything must be listed anew.
     pub fn is_expired(&self) -> bool {
         self.kind == TroubleKind::Expired

@@ -10,12 +10,13 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Access, Role, follow_member};
+use super::{Access, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
 use crate::sources::Batch;
 use server::{Server, Streaming};
 
 const PODS: &str = "/api/v1/pods";
 const NAMESPACES: &str = "/api/v1/namespaces";
+const SECRETS: &str = "/api/v1/namespaces/crosswall-system/secrets";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 
 /// After so long a server that says nothing is given up.
@@ -47,13 +48,25 @@ struct Following {
 }
 
 impl Following {
+    /// Follows a server by a kubeconfig file.
     fn start(server: &Server, role: Role) -> Self {
+        Self::with(server, |here| Terms { role, access: Access::Here(here), local: None })
+    }
+
+    /// Follows a remote member by a Secret, which the local cluster's server has.
+    fn by_secret(local: &Server) -> Self {
+        let object = ObjectName { namespace: "crosswall-system".to_owned(), name: "b".to_owned() };
+        let access = Access::Secret(KubeconfigSecret { object, key: "kubeconfig".to_owned() });
+        Self::with(local, |here| Terms { role: Role::Remote, access, local: Some(here) })
+    }
+
+    fn with(server: &Server, terms: impl FnOnce(Here) -> Terms) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("kubeconfig");
         std::fs::write(&path, server.kubeconfig()).expect("written");
         let (sender, batches) = mpsc::channel(1);
         let cluster = "b".parse().expect("an id");
-        tokio::spawn(follow_member(cluster, role, Access::File(path), SILENCE, sender));
+        tokio::spawn(follow_member(cluster, terms(Here::File(path)), SILENCE, sender));
         Self { folder, batches, last: Batch::default(), said: Vec::new() }
     }
 
@@ -232,6 +245,54 @@ async fn other_credentials_are_used_at_once() {
     std::fs::write(following.folder.path().join("kubeconfig"), new.kubeconfig()).expect("written");
     let said = following.until("pods: q").await;
     assert!(said.contains(&"+q 2".to_owned()), "{said:?}");
+}
+
+fn secret(kubeconfig: &str) -> Value {
+    let data = k8s_openapi::ByteString(kubeconfig.as_bytes().to_vec());
+    json!({"metadata": {"name": "b", "namespace": "crosswall-system"}, "data": {"kubeconfig": data}})
+}
+
+#[tokio::test]
+async fn credentials_of_a_secret_are_exchanged_while_it_is_followed() {
+    let (local, old, new) = (Server::start().await, Server::start().await, Server::start().await);
+    old.apply(PODS, pod("p", "1"));
+    new.apply(PODS, pod("q", "2"));
+    new.state().oldest_is_now();
+    let mut following = Following::by_secret(&local);
+    following
+        .issue(|issues| issues.iter().any(|issue| issue.contains("crosswall-system/b") && issue.contains("not there")))
+        .await;
+    local.apply(SECRETS, secret(&old.kubeconfig()));
+    let said = following.until("synced").await;
+    assert!(said.contains(&"+p 1".to_owned()), "{said:?}");
+    following.issue(<[String]>::is_empty).await;
+    local.apply(SECRETS, secret(&new.kubeconfig()));
+    let said = following.until("pods: q").await;
+    assert!(said.contains(&"+q 2".to_owned()), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_names_a_program_is_refused_and_the_credentials_before_it_stay() {
+    let (local, remote) = (Server::start().await, Server::start().await);
+    local.apply(SECRETS, secret(&remote.kubeconfig()));
+    let mut following = Following::by_secret(&local);
+    following.until("synced").await;
+    let program =
+        "user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/true, interactiveMode: Never}}";
+    local.apply(SECRETS, secret(&remote.kubeconfig().replace("user: {}", program)));
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("(exec)"))).await;
+    remote.apply(PODS, pod("p", "1"));
+    assert_eq!(following.until("+p 1").await, ["+p 1"]);
+}
+
+#[tokio::test]
+async fn a_secret_without_a_local_api_server_is_an_issue() {
+    let mut following = Following::with(&Server::start().await, |_| {
+        let object = ObjectName { namespace: "s".to_owned(), name: "n".to_owned() };
+        let access = Access::Secret(KubeconfigSecret { object, key: "k".to_owned() });
+        Terms { role: Role::Remote, access, local: None }
+    });
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("the local member has none"))).await;
 }
 
 #[tokio::test]
