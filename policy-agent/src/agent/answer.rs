@@ -65,7 +65,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.settings.node.to_string(),
             cluster: config.local.to_string(),
-            cluster_set: self.settings.cluster_set.display().to_string(),
+            cluster_set: self.settings.cluster_set.clone(),
             phase: self.phase,
             uptime_s: self.started_at.elapsed().as_secs(),
             default_peer_scope: format!("{:?}", config.default_scope),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use policy_core::compile::Subjects;
@@ -45,8 +44,8 @@ const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 pub struct Settings {
     /// The name of its node.
     pub node: Text,
-    /// The ClusterSet file.
-    pub cluster_set: PathBuf,
+    /// Where the ClusterSet stands.
+    pub cluster_set: String,
     /// How long the kernel is left alone while a remote member has not told all it has.
     pub sync_deadline: Duration,
 }

@@ -4,6 +4,7 @@ mod answer;
 mod backoff;
 mod control;
 mod explain;
+mod find;
 mod machine;
 mod members;
 mod options;

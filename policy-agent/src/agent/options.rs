@@ -1,9 +1,13 @@
 //! The command line of `policy-agent`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, value_parser};
+
+use crate::sources::kube::ClusterSetMap;
 
 /// Where the agent listens if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/crosswall/agent.sock";
@@ -15,6 +19,7 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/crosswall";
 const EXAMPLES: &str = "\
 Examples:
   policy-agent run --node worker-1 --cluster-set /etc/crosswall/clusterset.yaml
+  policy-agent run --node worker-1 --cluster-set configmap:crosswall-system/clusterset
   policy-agent run --node worker-1 --cluster-set clusterset.yaml --metrics 127.0.0.1:9464
   policy-agent uninstall
 
@@ -44,9 +49,14 @@ pub(super) struct RunOptions {
     /// This node's name, as pods name it in spec.nodeName.
     #[arg(long, value_name = "NAME", env = "CROSSWALL_NODE")]
     pub(super) node: String,
-    /// The ClusterSet file.
-    #[arg(long, value_name = "PATH", env = "CROSSWALL_CLUSTER_SET")]
-    pub(super) cluster_set: PathBuf,
+    /// The ClusterSet: a file, or a ConfigMap of the local cluster.
+    #[arg(long, value_name = "PATH | configmap:NAMESPACE/NAME[/KEY]", env = "CROSSWALL_CLUSTER_SET",
+        value_parser = value_parser!(ClusterSetPlace))]
+    pub(super) cluster_set: ClusterSetPlace,
+    /// A kubeconfig of the local cluster, where the agent runs in no pod of it: with it the ConfigMap of the ClusterSet is
+    /// read, and the ClusterProperty that says which cluster this is.
+    #[arg(long, value_name = "PATH", env = "CROSSWALL_KUBECONFIG")]
+    pub(super) kubeconfig: Option<PathBuf>,
     /// The BPF file system; maps and links are pinned below DIR/crosswall.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
     pub(super) bpffs: PathBuf,
@@ -73,11 +83,54 @@ pub(super) struct RunOptions {
     pub(super) log: tracing::Level,
 }
 
+/// Where the ClusterSet stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterSetPlace {
+    /// In a file.
+    File(PathBuf),
+    /// In a ConfigMap.
+    ConfigMap(ClusterSetMap),
+}
+
+impl FromStr for ClusterSetPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("configmap:") {
+            Some(map) => map.parse().map(Self::ConfigMap),
+            None => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for ClusterSetPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::ConfigMap(map) => map.fmt(f),
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(super) struct UninstallOptions {
     /// The BPF file system.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
     pub(super) bpffs: PathBuf,
+}
+
+#[cfg(test)]
+impl RunOptions {
+    /// Those of an agent with this kubeconfig and state directory.
+    pub(super) fn of_test(kubeconfig: &std::path::Path, state_dir: &std::path::Path, cluster_set: &str) -> Self {
+        let (kubeconfig, state_dir) = (kubeconfig.display().to_string(), state_dir.display().to_string());
+        let flags = ["--cluster-set", cluster_set, "--kubeconfig", &kubeconfig, "--state-dir", &state_dir];
+        let arguments = ["policy-agent", "run", "--node", "n"].into_iter().chain(flags);
+        match Cli::try_parse_from(arguments).expect("it can be read").verb {
+            Verb::Run(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::control::{Control, Ending, Inbox, Settings};
+use super::find::{Found, find};
 use super::options::{Cli, RunOptions, UninstallOptions, Verb};
 use super::seams;
 use super::state_dir::StateDir;
@@ -21,7 +22,7 @@ use crate::api::Server;
 use crate::datapath::{self, Capacities, Datapath};
 use crate::discovery::Discovery;
 use crate::metrics::MetricsServer;
-use crate::sources::{self, files::FilesSource};
+use crate::sources;
 
 /// How many batches may wait before the source does.
 const BATCHES: usize = 64;
@@ -59,10 +60,14 @@ fn log_to_stderr(level: tracing::Level) {
 }
 
 async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let source = FilesSource::open(&options.cluster_set)?;
     let _state_dir = StateDir::take(&options.state_dir)?;
     // Signals are listened to before anything is touched.
     let asked = asked_to_end()?;
+    tokio::pin!(asked);
+    let source = tokio::select! {
+        found = find(&options) => found?,
+        () = &mut asked => return Ok(()),
+    };
     let (datapath, tables) = Datapath::open(&options.bpffs, &Capacities::default())?;
     let network = Discovery::open()?;
     serve(options, source, tables, datapath, network, asked).await
@@ -71,17 +76,18 @@ async fn run(options: RunOptions) -> anyhow::Result<()> {
 /// Runs the loop over a machine until it is asked to end.
 async fn serve<D: seams::Datapath, N: seams::Discovery>(
     options: RunOptions,
-    source: FilesSource,
+    source: Found,
     tables: TableState,
     datapath: D,
     network: N,
     asked: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let local = source.local().clone();
-    let config = source.cluster_set().config(&local);
+    let Found { files, mirror } = source;
+    let local = files.local().clone();
+    let config = files.cluster_set().config(&local);
     let settings = Settings {
         node: options.node.as_str().into(),
-        cluster_set: options.cluster_set,
+        cluster_set: options.cluster_set.to_string(),
         sync_deadline: Duration::from_secs(options.sync_deadline),
     };
     let (batch_sender, batches) = mpsc::channel(BATCHES);
@@ -100,7 +106,7 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     // Last of all that can fail: its file is removed at the end.
     tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
     let silence = Duration::from_secs(options.watch_silence);
-    tokio::spawn(sources::follow::follow(source, silence, batch_sender));
+    tokio::spawn(sources::follow::follow(files, mirror, silence, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);
     let ending = control.run(Inbox { batches, queries, scrapes }, asked).await;
     // What is left of it would only be answered by nobody.
@@ -155,7 +161,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("it listens").to_string();
         let options = options(folder.path(), &["--metrics", &address]);
-        let source = FilesSource::open(&options.cluster_set).expect("it can be read");
+        let source = find(&options).await.expect("it can be read");
         let (machine, tables) = (Machine::default(), TableState::default());
         let served = serve(options, source, tables, machine.clone(), machine, std::future::pending()).await;
         let error = served.expect_err("the port is taken").to_string();

@@ -10,15 +10,15 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Batch;
 use super::files::{self, FilesSource, Told};
-use super::kube::{Role, Terms, follow_member};
+use super::kube::{Mirror, Role, Terms, follow_member};
 use crate::cluster_set::{ClusterSet, Source};
 
 /// How much a member may tell before it is taken.
 const BATCHES: usize = 16;
 
 /// Follows the ClusterSet and its members until nobody listens. A server that is `silent` for so long is given up and
-/// asked anew.
-pub async fn follow(files: FilesSource, silence: Duration, batches: mpsc::Sender<Batch>) {
+/// asked anew. The ClusterSet file may be the `mirror` of a ConfigMap.
+pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, silence: Duration, batches: mpsc::Sender<Batch>) {
     let (told, mut files_told) = mpsc::channel(BATCHES);
     let (member_told, mut members_told) = mpsc::channel(BATCHES);
     let mut tasks = JoinSet::new();
@@ -37,6 +37,7 @@ pub async fn follow(files: FilesSource, silence: Duration, batches: mpsc::Sender
                 }
                 issues.of_files(batch)
             }
+            Some(told) = next_of(&mut mirror) => issues.of_mirror(told),
             Some((id, begun, batch)) = members_told.recv() => {
                 // What somebody said who is no member any more, or under other terms.
                 if members.running.get(&id).is_none_or(|running| running.begun != begun) {
@@ -48,6 +49,13 @@ pub async fn follow(files: FilesSource, silence: Duration, batches: mpsc::Sender
         if batches.send(batch).await.is_err() {
             return;
         }
+    }
+}
+
+async fn next_of(mirror: &mut Option<Mirror>) -> Option<Vec<Issue>> {
+    match mirror {
+        Some(mirror) => mirror.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -114,6 +122,7 @@ impl Members {
 /// What is wrong, by who said it.
 #[derive(Default)]
 struct Issues {
+    mirror: Vec<Issue>,
     files: Vec<Issue>,
     members: BTreeMap<ClusterId, Vec<Issue>>,
 }
@@ -132,6 +141,12 @@ impl Issues {
         batch
     }
 
+    /// What is wrong with the ConfigMap, as a batch with the issues of everybody.
+    fn of_mirror(&mut self, issues: Vec<Issue>) -> Batch {
+        self.mirror = issues;
+        Batch { issues: Some(self.all()), ..Batch::default() }
+    }
+
     /// A batch of a member, with the issues of everybody where its own changed.
     fn of_member(&mut self, id: ClusterId, mut batch: Batch) -> Batch {
         if let Some(issues) = batch.issues.take() {
@@ -142,6 +157,6 @@ impl Issues {
     }
 
     fn all(&self) -> Vec<Issue> {
-        self.files.iter().chain(self.members.values().flatten()).cloned().collect()
+        self.mirror.iter().chain(&self.files).chain(self.members.values().flatten()).cloned().collect()
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
+use policy_core::model::{CLUSTER_KEY, ClusterId, Event, Issue, IssueCode, Level};
 
 pub use directory::{Directory, Policies};
 pub use watch::{Told, watch};
@@ -57,6 +57,8 @@ fn no_directory(cluster: &ClusterId) -> Issue {
 #[derive(Debug)]
 pub struct FilesSource {
     path: PathBuf,
+    /// Which one the local cluster says it is.
+    says: Option<ClusterId>,
     cluster_set: Configured,
     /// What is wrong with the ClusterSet file.
     issues: Vec<Issue>,
@@ -99,10 +101,11 @@ impl Changes {
 }
 
 impl FilesSource {
-    /// Reads the ClusterSet file at `path`; its members' directories are read by the first [`Self::rescan`].
-    pub fn open(path: &Path) -> Result<Self, ClusterSetError> {
-        let (cluster_set, issues) = read_cluster_set(path)?;
-        let mut source = Self { path: path.to_owned(), cluster_set, issues, directories: Vec::new() };
+    /// Reads the ClusterSet file at `path`; its members' directories are read by the first [`Self::rescan`]. Where the
+    /// cluster itself `says` which it is, the file need not, and must not say otherwise.
+    pub fn open(path: &Path, says: Option<ClusterId>) -> Result<Self, ClusterSetError> {
+        let (cluster_set, issues) = read_cluster_set(path, says.as_ref())?;
+        let mut source = Self { path: path.to_owned(), says, cluster_set, issues, directories: Vec::new() };
         source.arrange();
         Ok(source)
     }
@@ -160,7 +163,7 @@ impl FilesSource {
     /// Reads the ClusterSet file; the members that must be looked at are returned.
     fn reload(&mut self, events: &mut Vec<Event>) -> BTreeSet<ClusterId> {
         let mut changed = BTreeSet::new();
-        match read_cluster_set(&self.path) {
+        match read_cluster_set(&self.path, self.says.as_ref()) {
             Ok((read, issues)) => {
                 self.issues = issues;
                 if (&read.set, &read.local) != (&self.cluster_set.set, &self.cluster_set.local) {
@@ -215,17 +218,40 @@ impl FilesSource {
     }
 }
 
-fn read_cluster_set(path: &Path) -> Result<(Configured, Vec<Issue>), ClusterSetError> {
-    let Loaded { cluster_set, issues } = ClusterSet::load(path)?;
-    let Some(local) = cluster_set.local.clone() else {
-        let issue = Issue {
-            code: IssueCode::UnreadableClusterSet,
-            level: Level::Error,
-            object: path.display().to_string(),
-            field: "spec.local".to_owned(),
-            message: "is missing; it names the member whose policies this node enforces".to_owned(),
-        };
-        return Err(ClusterSetError { issues: vec![issue] });
-    };
-    Ok((Configured { set: cluster_set, local, told: false }, issues))
+fn read_cluster_set(path: &Path, says: Option<&ClusterId>) -> Result<(Configured, Vec<Issue>), ClusterSetError> {
+    let Loaded { mut cluster_set, issues } = ClusterSet::load(path)?;
+    match local(&cluster_set, says) {
+        Ok(local) => {
+            cluster_set.local = Some(local.clone());
+            Ok((Configured { set: cluster_set, local, told: false }, issues))
+        }
+        Err(message) => {
+            let issue = Issue {
+                code: IssueCode::UnreadableClusterSet,
+                level: Level::Error,
+                object: path.display().to_string(),
+                field: "spec.local".to_owned(),
+                message,
+            };
+            Err(ClusterSetError { issues: vec![issue] })
+        }
+    }
+}
+
+/// Which member is the local one, by the file and by the word of the cluster.
+fn local(cluster_set: &ClusterSet, says: Option<&ClusterId>) -> Result<ClusterId, String> {
+    match (&cluster_set.local, says) {
+        (Some(written), Some(says)) if written != says => Err(format!(
+            "is {written}, but the cluster's ClusterProperty {CLUSTER_KEY} says {says}; find out which of them is wrong"
+        )),
+        (Some(local), _) => Ok(local.clone()),
+        (None, Some(says)) if !cluster_set.members.iter().any(|entry| entry.member.id == *says) => Err(format!(
+            "is missing, and the cluster's ClusterProperty {CLUSTER_KEY} says {says}, which is no member; add it"
+        )),
+        (None, Some(says)) => Ok(says.clone()),
+        (None, None) => Err(format!(
+            "is missing; it names the member whose policies this node enforces, unless the cluster's ClusterProperty \
+             {CLUSTER_KEY} does"
+        )),
+    }
 }

@@ -56,7 +56,7 @@ impl World {
     }
 
     fn open(&self) -> FilesSource {
-        FilesSource::open(&self.path("set.yaml")).unwrap()
+        FilesSource::open(&self.path("set.yaml"), None).unwrap()
     }
 
     /// The source after its first look, which `expect` describes.

@@ -95,18 +95,31 @@ impl Access {
 }
 
 impl Here {
+    /// A client with the credentials of this moment.
+    pub async fn client(&self) -> Result<Client, Trouble> {
+        match self {
+            // The client itself reads the token and the certificate again when they change.
+            Self::InCluster => {
+                let config = Config::incluster().map_err(|error| {
+                    Trouble::no_access(format!("this is no pod with a ServiceAccount: {}", chain(&error)))
+                });
+                config.and_then(client_of)
+            }
+            Self::File(path) => {
+                let text = read(path.to_owned()).await;
+                file_client(path, text.as_deref()).await
+            }
+        }
+    }
+
     /// Provides clients, a new one whenever the credentials change, until nobody listens.
     pub async fn provide(self, offers: Offers) {
         match self {
             Self::InCluster => {
-                // The client itself reads the token and the certificate again when they change.
-                let client = Config::incluster().map_err(|error| {
-                    Trouble::no_access(format!("this is no pod with a ServiceAccount: {}", chain(&error)))
-                });
-                offers.make(client.and_then(client_of)).await;
+                offers.make(self.client().await).await;
                 offers.clients.closed().await;
             }
-            Self::File(path) => follow_file(&path, &offers).await,
+            Self::File(ref path) => follow_file(path, &offers).await,
         }
     }
 }
@@ -122,12 +135,7 @@ async fn follow_file(path: &Path, offers: &Offers) {
     while !offers.clients.is_closed() {
         let content = read(path.to_owned()).await;
         if last.as_ref() != Some(&content) {
-            let client = match &content {
-                Ok(text) => client_of_kubeconfig(text, |_| Ok(())).await,
-                Err(why) => Err(Trouble::no_access(why)),
-            };
-            let named = |trouble: Trouble| Trouble::no_access(format!("kubeconfig {}: {trouble}", path.display()));
-            offers.make(client.map_err(named)).await;
+            offers.make(file_client(path, content.as_deref()).await).await;
             last = Some(content);
         }
         tokio::select! {
@@ -135,6 +143,15 @@ async fn follow_file(path: &Path, offers: &Offers) {
             () = offers.clients.closed() => {}
         }
     }
+}
+
+/// A client as a kubeconfig file says.
+async fn file_client(path: &Path, text: Result<&str, &String>) -> Result<Client, Trouble> {
+    let client = match text {
+        Ok(text) => client_of_kubeconfig(text, |_| Ok(())).await,
+        Err(why) => Err(Trouble::no_access(why)),
+    };
+    client.map_err(|trouble| trouble.prefixed(&format!("kubeconfig {}: ", path.display())))
 }
 
 /// The text of a file; a file system may hang, and nobody waits for it.

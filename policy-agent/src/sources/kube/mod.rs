@@ -7,14 +7,19 @@
 mod access;
 mod backoff;
 mod collection;
+mod config_map;
 mod follow;
 mod member;
 mod object;
+mod property;
 mod slim;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trouble;
 
 pub use access::{Access, Here, KubeconfigSecret};
+pub use config_map::{ClusterSetMap, Mirror};
 pub use member::{Role, Terms, follow_member};
 pub use object::ObjectName;
+pub use property::cluster_id;
+pub use trouble::Trouble;

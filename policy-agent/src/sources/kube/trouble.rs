@@ -56,6 +56,11 @@ impl Trouble {
         Self { kind: TroubleKind::Silent, message: format!("nothing was heard for {} s", limit.as_secs()) }
     }
 
+    /// What was said is of no use.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { kind: TroubleKind::Refused, message: message.into() }
+    }
+
     /// There is nothing to ask with.
     pub fn no_access(message: impl Into<String>) -> Self {
         Self { kind: TroubleKind::NoAccess, message: message.into() }
@@ -66,6 +71,11 @@ impl Trouble {
     pub fn prefixed(mut self, prefix: &str) -> Self {
         self.message.insert_str(0, prefix);
         self
+    }
+
+    /// Whether there are no credentials to ask with.
+    pub fn is_no_access(&self) -> bool {
+        self.kind == TroubleKind::NoAccess
     }
 
     /// Whether everything must be listed anew.

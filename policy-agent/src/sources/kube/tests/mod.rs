@@ -1,6 +1,6 @@
 //! A member as an API server tells it: what comes out, whatever the server does.
 
-mod server;
+pub(crate) mod server;
 
 use std::time::Duration;
 

@@ -162,9 +162,14 @@ impl Server {
             return whole(code, &status(code, "it is not to be"));
         }
         if query.get("watch").is_some_and(|watch| watch == "true") {
-            self.watch(path, &query)
-        } else {
-            whole(200, &self.list(&path, &query))
+            return self.watch(path, &query);
+        }
+        let one = self.state().one(&path).cloned();
+        match one {
+            Some(object) => whole(200, &object),
+            // Of kinds that a server does not have, there is neither an object nor a list.
+            None if path.contains("/clusterproperties/") => whole(404, &status(404, "not found")),
+            None => whole(200, &self.list(&path, &query)),
         }
     }
 
@@ -213,6 +218,12 @@ impl Server {
 }
 
 impl State {
+    /// The object at this path.
+    fn one(&self, path: &str) -> Option<&Value> {
+        let (collection, name) = path.rsplit_once('/')?;
+        self.of(collection).find(|object| object["metadata"]["name"] == name)
+    }
+
     /// Nothing that was before is remembered, so that whoever continues from elsewhere must list.
     pub fn oldest_is_now(&mut self) {
         self.version += 1000;
