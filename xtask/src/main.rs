@@ -3,6 +3,7 @@
 mod commands;
 mod ebpf;
 mod machine;
+mod manifests;
 mod process;
 mod report;
 mod setup;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{build_ebpf, test};
-use crate::{ebpf, process, report, setup, workspace};
+use crate::{ebpf, manifests, process, report, setup, workspace};
 
 /// What counts as good.
 #[derive(Args)]
@@ -26,6 +26,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     doc.args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
     process::run(doc.current_dir(workspace::root()))?;
     deny()?;
+    manifests::check()?;
     report::step("kernel programs: formatting, lints, the committed object");
     let mut format = process::cargo();
     process::run(format.args(["fmt", "--check"]).current_dir(workspace::ebpf_crate()))?;

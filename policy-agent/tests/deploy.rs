@@ -1,0 +1,403 @@
+//! What `deploy/` holds: nobody may more than a table here says, and the agent understands what it is started with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{CommandFactory as _, Parser as _};
+use policy_agent::agent::Cli;
+use policy_agent::cluster_set::ClusterSet;
+use policy_agent::document::{Format, parse};
+use serde_json::{Value, json};
+
+/// The version that images have.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+/// The files below a folder that have one of these names' endings, sorted.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry, endings));
+        } else if endings.iter().any(|ending| entry.to_string_lossy().ends_with(ending)) {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn documents(path: &Path) -> Vec<Value> {
+    let bytes = fs::read(path).expect("readable");
+    parse(&bytes, Format::Yaml).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All objects of these kinds in `deploy/`.
+fn objects(kinds: &[&str]) -> Vec<Value> {
+    let all = files(&deploy(), &[".yaml"]).into_iter().flat_map(|path| documents(&path));
+    all.filter(|object| kinds.contains(&text(&object["kind"]))).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    list(value).iter().map(text).collect()
+}
+
+fn name(object: &Value) -> &str {
+    text(&object["metadata"]["name"])
+}
+
+/// `Kind namespace/name`.
+fn title(object: &Value) -> String {
+    let namespace = object["metadata"]["namespace"].as_str().map(|namespace| format!("{namespace}/"));
+    format!("{} {}{}", text(&object["kind"]), namespace.unwrap_or_default(), name(object))
+}
+
+/// All containers of all workloads, with the workload's title and its pod's spec.
+fn containers() -> Vec<(String, Value, Value)> {
+    let mut found = Vec::new();
+    for workload in objects(&["DaemonSet", "Deployment", "StatefulSet", "Job"]) {
+        let pod = &workload["spec"]["template"]["spec"];
+        for container in list(&pod["initContainers"]).iter().chain(list(&pod["containers"])) {
+            found.push((title(&workload), pod.clone(), container.clone()));
+        }
+    }
+    assert!(found.len() >= 3, "{found:?}");
+    found
+}
+
+/// The agent's DaemonSet.
+fn agent() -> Value {
+    let agents = objects(&["DaemonSet"]).into_iter().filter(|object| name(object) == "crosswall-agent");
+    let [agent] = agents.collect::<Vec<_>>().try_into().expect("one agent");
+    agent
+}
+
+/// What the agent's container is started with.
+fn arguments(agent: &Value) -> Vec<String> {
+    texts(&agent["spec"]["template"]["spec"]["containers"][0]["args"]).into_iter().map(str::to_owned).collect()
+}
+
+/// Whether the agent understands these arguments, with what Kubernetes puts in.
+fn understood(arguments: &[String]) -> Result<(), String> {
+    let arguments = arguments.iter().map(|argument| argument.replace("$(NODE_NAME)", "worker-1"));
+    Cli::try_parse_from(std::iter::once("policy-agent".to_owned()).chain(arguments))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_file_holds_objects_or_lists_of_changes() {
+    let paths = files(&deploy(), &[".yaml", ".yml", ".json"]);
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        let documents = documents(&path);
+        assert!(!documents.is_empty(), "{} is empty", path.display());
+        for document in documents {
+            let is_object = ["apiVersion", "kind"].iter().all(|field| document[field].is_string());
+            assert!(is_object, "{}: {document}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_kustomizations_name_is_there_and_every_manifest_is_named() {
+    let mut named = BTreeSet::new();
+    let kustomizations = files(&deploy(), &["kustomization.yaml"]);
+    for path in &kustomizations {
+        let folder = path.parent().expect("a folder");
+        for kustomization in documents(path) {
+            let generated = list(&kustomization["configMapGenerator"]).iter().flat_map(|from| texts(&from["files"]));
+            let resources = ["resources", "components"].into_iter().flat_map(|field| texts(&kustomization[field]));
+            for entry in resources.chain(generated) {
+                let entry = folder.join(entry);
+                let found = if entry.is_dir() { entry.join("kustomization.yaml") } else { entry };
+                let found = fs::canonicalize(&found).unwrap_or_else(|error| panic!("{}: {error}", found.display()));
+                named.insert(found);
+            }
+        }
+    }
+    for folder in ["base", "crds", "remote-reader", "uninstall", "overlays"] {
+        for path in files(&deploy().join(folder), &[".yaml"]) {
+            let path = fs::canonicalize(path).expect("there");
+            assert!(named.contains(&path) || path.ends_with("kustomization.yaml"), "nobody names {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn roles_let_read_what_the_table_says_and_change_nothing() {
+    let table = BTreeMap::from([
+        (
+            "ClusterRole crosswall-agent",
+            vec![
+                "/namespaces",
+                "/nodes",
+                "/pods",
+                "/services",
+                "about.k8s.io/clusterproperties",
+                "discovery.k8s.io/endpointslices",
+                "multicluster.x-k8s.io/clusterprofiles",
+                "networking.k8s.io/networkpolicies",
+            ],
+        ),
+        ("ClusterRole crosswall-reader", vec!["/namespaces", "/pods"]),
+        ("Role crosswall-system/crosswall-agent", vec!["/configmaps", "/secrets"]),
+    ]);
+    let mut found = BTreeMap::new();
+    for role in objects(&["ClusterRole", "Role"]) {
+        let mut kinds = Vec::new();
+        for rule in list(&role["rules"]) {
+            assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "{role}");
+            let fields: Vec<&str> = rule.as_object().expect("a rule").keys().map(String::as_str).collect();
+            assert_eq!(fields, ["apiGroups", "resources", "verbs"], "{role}");
+            for group in texts(&rule["apiGroups"]) {
+                kinds.extend(texts(&rule["resources"]).into_iter().map(|resource| format!("{group}/{resource}")));
+            }
+        }
+        kinds.sort();
+        assert!(found.insert(title(&role), kinds).is_none(), "{role}");
+    }
+    let table: BTreeMap<String, Vec<String>> = table
+        .into_iter()
+        .map(|(role, kinds)| (role.to_owned(), kinds.into_iter().map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(found, table);
+}
+
+#[test]
+fn roles_are_bound_to_the_account_of_their_name_alone() {
+    let bindings = objects(&["ClusterRoleBinding", "RoleBinding"]);
+    let found: BTreeSet<(String, String, String)> = bindings
+        .iter()
+        .map(|binding| {
+            let [subject] = list(&binding["subjects"]) else { panic!("{binding}") };
+            let account = json!({"metadata": subject, "kind": subject["kind"]});
+            (title(binding), text(&binding["roleRef"]["kind"]).to_owned(), {
+                assert_eq!(binding["roleRef"]["name"], subject["name"], "{binding}");
+                title(&account)
+            })
+        })
+        .collect();
+    let expect = [
+        ("ClusterRoleBinding crosswall-agent", "ClusterRole", "ServiceAccount crosswall-system/crosswall-agent"),
+        ("ClusterRoleBinding crosswall-reader", "ClusterRole", "ServiceAccount crosswall-remote/crosswall-reader"),
+        ("RoleBinding crosswall-system/crosswall-agent", "Role", "ServiceAccount crosswall-system/crosswall-agent"),
+    ];
+    let expect = expect.map(|(binding, role, account)| (binding.to_owned(), role.to_owned(), account.to_owned()));
+    assert_eq!(found, expect.into());
+    let accounts: BTreeSet<String> = objects(&["ServiceAccount"]).iter().map(title).collect();
+    assert_eq!(accounts, found.into_iter().map(|(_, _, account)| account).collect());
+}
+
+#[test]
+fn no_container_is_privileged_and_only_the_agent_has_capabilities() {
+    for (workload, pod, container) in containers() {
+        let context = &container["securityContext"];
+        let title = format!("{workload}, container {}", text(&container["name"]));
+        for forbidden in ["privileged", "allowPrivilegeEscalation"] {
+            assert_eq!(context[forbidden], json!(false), "{title}: {forbidden}");
+        }
+        assert_eq!(context["readOnlyRootFilesystem"], json!(true), "{title}");
+        assert_eq!(context["seccompProfile"], json!({"type": "RuntimeDefault"}), "{title}");
+        for host in ["hostPID", "hostIPC"] {
+            assert!(!pod[host].as_bool().unwrap_or(false), "{title}: {host}");
+        }
+        let capabilities = match name_of_agent(&workload) {
+            true => json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]}),
+            false => json!({"drop": ["ALL"]}),
+        };
+        assert_eq!(context["capabilities"], capabilities, "{title}");
+        let paths: Vec<&str> =
+            list(&pod["volumes"]).iter().filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
+        let expect: &[&str] = match name_of_agent(&workload) {
+            true => &["/sys/fs/bpf", "/run/crosswall", "/var/lib/crosswall"],
+            false => &["/sys/fs/bpf"],
+        };
+        assert_eq!(paths, expect, "{title}");
+    }
+}
+
+fn name_of_agent(workload: &str) -> bool {
+    workload == "DaemonSet crosswall-system/crosswall-agent"
+}
+
+#[test]
+fn images_are_of_this_version_and_of_no_certain_registry() {
+    for (workload, _, container) in containers() {
+        assert_eq!(text(&container["image"]), format!("crosswall/policy-agent:{VERSION}"), "{workload}");
+    }
+    let dockerfile = fs::read_to_string(deploy().join("Dockerfile")).expect("there");
+    assert!(dockerfile.contains(&format!("image.version=\"{VERSION}\"")), "the label has another version");
+}
+
+#[test]
+fn the_agent_understands_what_it_is_started_with() {
+    let agent = agent();
+    assert_eq!(understood(&arguments(&agent)), Ok(()));
+    let container = &agent["spec"]["template"]["spec"]["containers"][0];
+    let cli = Cli::command();
+    let known: BTreeSet<String> = cli
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
+        .collect();
+    let ours = list(&container["env"]).iter().map(|variable| text(&variable["name"]));
+    let unknown: Vec<&str> = ours.filter(|name| name.starts_with("CROSSWALL_") && !known.contains(*name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {known:?}");
+}
+
+/// JSON patches (RFC 6902) of arguments as overlays and components have them.
+#[test]
+fn the_agent_understands_what_overlays_make_of_it() {
+    let mut changed = 0;
+    for path in files(&deploy(), &["kustomization.yaml"]) {
+        let mut arguments = arguments(&agent());
+        let before = arguments.clone();
+        let kustomizations = documents(&path);
+        for patch in kustomizations.iter().flat_map(|kustomization| list(&kustomization["patches"])) {
+            for steps in parse(text(&patch["patch"]).as_bytes(), Format::Yaml).expect("a list of steps") {
+                for step in list(&steps) {
+                    let Some((_, place)) = text(&step["path"]).split_once("/containers/0/args/") else { continue };
+                    let value = text(&step["value"]).to_owned();
+                    match (text(&step["op"]), place.parse::<usize>()) {
+                        ("add", Err(_)) if place == "-" => arguments.push(value),
+                        ("replace", Ok(at)) => arguments[at] = value,
+                        ("test", Ok(at)) => assert_eq!(arguments[at], value, "{}", path.display()),
+                        _ => panic!("{}: {step}", path.display()),
+                    }
+                }
+            }
+        }
+        assert_eq!(understood(&arguments), Ok(()), "{}", path.display());
+        changed += usize::from(arguments != before);
+    }
+    assert!(changed >= 2, "no patch was found");
+}
+
+#[test]
+fn what_the_agent_is_told_of_is_mounted_and_its_probes_find_it() {
+    let agent = agent();
+    let pod = &agent["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let mounts: BTreeMap<&str, &str> = list(&container["volumeMounts"])
+        .iter()
+        .map(|mount| (text(&mount["mountPath"]), text(&mount["name"])))
+        .collect();
+    let expect = [
+        ("/bpf", "bpffs"),
+        ("/etc/crosswall", "cluster-set"),
+        ("/run/crosswall", "run"),
+        ("/var/lib/crosswall", "state"),
+    ];
+    assert_eq!(mounts, expect.into());
+    let volumes: BTreeSet<&str> = list(&pod["volumes"]).iter().map(|volume| text(&volume["name"])).collect();
+    assert_eq!(volumes, mounts.into_values().collect());
+    let arguments = arguments(&agent);
+    let value = |flag: &str| arguments.iter().skip_while(|argument| *argument != flag).nth(1).expect("it has a value");
+    assert_eq!(Path::new(value("--cluster-set")).parent(), Some(Path::new("/etc/crosswall")));
+    let address = value("--metrics");
+    for port in list(&container["ports"]) {
+        assert!(address.ends_with(&format!(":{}", port["containerPort"])), "{address}");
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let http = &container[probe]["httpGet"];
+        assert_eq!((text(&http["port"]), text(&http["host"])), ("metrics", "127.0.0.1"), "{probe}");
+    }
+    assert!(address.starts_with("127.0.0.1:"), "only the probes may ask: {address}");
+}
+
+/// The ClusterSet files, by their path.
+fn cluster_sets() -> Vec<PathBuf> {
+    let found = files(&deploy(), &["clusterset.yaml"]);
+    assert!(found.len() >= 6, "{found:?}");
+    found
+}
+
+#[test]
+fn of_cluster_sets_everything_is_read_but_for_sources_of_other_versions() {
+    for path in cluster_sets() {
+        let bytes = fs::read(&path).expect("readable");
+        let issues = ClusterSet::parse(&bytes, &path).err().map_or_else(Vec::new, |error| error.issues);
+        let other: Vec<_> = issues.iter().filter(|issue| !issue.field.contains("].source")).collect();
+        assert!(other.is_empty(), "{other:?}");
+    }
+}
+
+#[test]
+fn both_clusters_of_the_example_say_the_same_of_each_other() {
+    let example = deploy().join("examples/two-clusters");
+    let [a, b] = ["cluster-a", "cluster-b"].map(|id| {
+        let [set] = documents(&example.join(id).join("clusterset.yaml")).try_into().expect("one document");
+        assert_eq!(text(&set["spec"]["local"]), id);
+        for member in list(&set["spec"]["members"]) {
+            let remote = text(&member["id"]);
+            let secret = json!({"name": remote, "namespace": "crosswall-system"});
+            let expect =
+                if remote == id { json!({"inCluster": {}}) } else { json!({"kubeconfig": {"secretRef": secret}}) };
+            assert_eq!(member["source"], expect, "{id}");
+        }
+        let records = list(&set["spec"]["members"]).iter();
+        records.map(|member| (member["id"].clone(), member["podCIDRs"].clone())).collect::<Vec<_>>()
+    });
+    assert_eq!(a, b);
+}
+
+#[test]
+fn the_policy_of_the_example_admits_the_shops_of_both_clusters_and_nobody_else() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let set = "{apiVersion: crosswall.dev/v1alpha1, kind: ClusterSet, spec: {members: [
+        {id: cluster-a, source: {directory: {path: cluster-a}}, podCIDRs: [10.1.0.0/16]},
+        {id: cluster-b, source: {directory: {path: cluster-b}}, podCIDRs: [10.2.0.0/16]}]}}";
+    fs::write(folder.path().join("set.yaml"), set).expect("written");
+    for (at, cluster) in [(1, "cluster-a"), (2, "cluster-b")] {
+        let mut objects = Vec::new();
+        for (number, (namespace, app)) in
+            [("shop", "web"), ("shop", "other"), ("else", "web"), ("db", "postgres")].into_iter().enumerate()
+        {
+            let labels = json!({"app": app});
+            objects.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata":
+                {"name": app, "namespace": namespace, "labels": labels}, "status": {"podIP": format!("10.{at}.0.{number}")}}));
+            objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+        }
+        // `shop` is told twice otherwise.
+        objects.remove(3);
+        let path = folder.path().join(cluster);
+        fs::create_dir(&path).expect("made");
+        let items = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        fs::write(path.join("objects.json"), items).expect("written");
+    }
+    fs::copy(deploy().join("examples/two-clusters/cluster-b/policy.yaml"), folder.path().join("cluster-b/policy.yaml"))
+        .expect("copied");
+    let probes = [
+        ("cluster-a/shop/web", 5432, "allow"),
+        ("cluster-b/shop/web", 5432, "allow"),
+        ("cluster-a/shop/web", 80, "deny"),
+        ("cluster-a/shop/other", 5432, "deny"),
+        ("cluster-b/shop/other", 5432, "deny"),
+        ("cluster-a/else/web", 5432, "deny"),
+        ("cluster-b/else/web", 5432, "deny"),
+    ];
+    let lines = probes.map(|(from, port, expect)| {
+        let to = "cluster-b/db/postgres";
+        json!({"from": from, "to": to, "protocol": "TCP", "port": port, "expect": expect}).to_string()
+    });
+    fs::write(folder.path().join("probes.jsonl"), lines.join("\n")).expect("written");
+    let mut simulate = Command::new(env!("CARGO_BIN_EXE_policyctl"));
+    simulate.current_dir(folder.path()).args(["simulate", "set.yaml", "--probes", "probes.jsonl", "--check"]);
+    let output = simulate.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
