@@ -327,11 +327,13 @@ fn cluster_sets() -> Vec<PathBuf> {
 }
 
 #[test]
-fn of_cluster_sets_everything_is_read_but_for_sources_of_other_versions() {
+fn cluster_sets_are_read_but_for_secrets_which_this_version_does_not_follow() {
     for path in cluster_sets() {
         let bytes = fs::read(&path).expect("readable");
         let issues = ClusterSet::parse(&bytes, &path).err().map_or_else(Vec::new, |error| error.issues);
-        let other: Vec<_> = issues.iter().filter(|issue| !issue.field.contains("].source")).collect();
+        let joins = path.components().any(|part| part.as_os_str() == "two-clusters");
+        let is_known = |field: &str| joins && field.contains("].source.kubeconfig.");
+        let other: Vec<_> = issues.iter().filter(|issue| !is_known(&issue.field)).collect();
         assert!(other.is_empty(), "{other:?}");
     }
 }
