@@ -8,15 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{process, report, workspace};
-
-/// Where tests with a real API server have their programs.
-const ASSETS: &str = "KUBEBUILDER_ASSETS";
+use crate::{process, report, setup::envtest::VARIABLE, workspace};
 
 /// Builds every kustomization; without kubectl says so.
 pub fn check() -> Result<()> {
     let Some(kubectl) = kubectl() else {
-        report::skipped(&format!("manifests: no kubectl in {ASSETS} or on the PATH"));
+        report::skipped(&format!("manifests: no kubectl in {VARIABLE} or on the PATH"));
         return Ok(());
     };
     report::step("manifests: every kustomization builds");
@@ -30,7 +27,7 @@ pub fn check() -> Result<()> {
 }
 
 fn kubectl() -> Option<PathBuf> {
-    let assets = std::env::var_os(ASSETS).map(|folder| Path::new(&folder).join("kubectl"));
+    let assets = std::env::var_os(VARIABLE).map(|folder| Path::new(&folder).join("kubectl"));
     assets.filter(|kubectl| kubectl.is_file()).or_else(|| process::which("kubectl"))
 }
 

@@ -4,4 +4,5 @@ mod bad_input;
 mod changes;
 mod clusters;
 mod matrix;
+mod privileges;
 mod restart;
