@@ -37,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Enforce the policies of a ClusterSet on this node, until SIGTERM.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Remove the programs and tables of Crosswall from the kernel: nothing is enforced from then on.
     Uninstall(UninstallOptions),
     /// Print the version.
@@ -127,7 +127,7 @@ impl RunOptions {
         let flags = ["--cluster-set", cluster_set, "--kubeconfig", &kubeconfig, "--state-dir", &state_dir];
         let arguments = ["policy-agent", "run", "--node", "n"].into_iter().chain(flags);
         match Cli::try_parse_from(arguments).expect("it can be read").verb {
-            Verb::Run(options) => options,
+            Verb::Run(options) => *options,
             other => panic!("{other:?}"),
         }
     }

@@ -37,7 +37,7 @@ impl Cli {
                 log_to_stderr(options.log);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.context("cannot start the runtime")?;
-                let ended = runtime.block_on(run(options));
+                let ended = runtime.block_on(run(*options));
                 // A file that is being read may hang with its file system; the end does not wait for it.
                 runtime.shutdown_background();
                 ended?;
@@ -150,7 +150,7 @@ mod tests {
         let (set, socket) = (path("set.yaml"), path("agent.sock"));
         let arguments = ["policy-agent", "run", "--node", "n", "--cluster-set", &set, "--socket", &socket];
         match Cli::try_parse_from(arguments.iter().chain(more)).expect("it can be read").verb {
-            Verb::Run(options) => options,
+            Verb::Run(options) => *options,
             other => panic!("{other:?}"),
         }
     }
