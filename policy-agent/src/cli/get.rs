@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{Cell, CellAlignment};
 
 use super::ask::AskOptions;
-use super::output::{bad, counted, doubtful, good, lines, listing, short_policy, trimmed};
+use super::output::{bad, counted, doubtful, good, lines, listing, right, short_policy, trimmed};
 use super::status::duration;
 use crate::api::types::{
     Admitted, ByDirection, Cluster, Endpoint, EndpointState, Identity, Policy, Request, SyncState,
@@ -51,10 +51,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         What::Clusters(ask) => ask.ask(&Request::Clusters, |all: &Vec<Cluster>| clusters(all))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 fn endpoints(endpoints: &[Endpoint]) -> String {

@@ -1,6 +1,7 @@
 //! The command line of `policyctl`: one file per verb.
 
 mod ask;
+mod cluster;
 mod completions;
 mod explain;
 mod get;
@@ -20,6 +21,8 @@ Examples:
   policyctl issues                            what is wrong, and what to do
   policyctl explain cluster-a/shop/web-1 cluster-b/db/pg-0 tcp/5432
                                               may they talk, and what would have to change
+  policyctl cluster check --cluster-set clusterset.yaml
+                                              what is wrong with the links to other clusters
   policyctl simulate clusterset.yaml          who may talk in a ClusterSet of manifests: no agent, no root
 
 `policyctl VERB --help` has more of them.";
@@ -44,6 +47,8 @@ enum Verb {
     Explain(explain::Options),
     /// Decide who may talk in a ClusterSet of manifests: no root, no kernel, no cluster.
     Simulate(simulate::Options),
+    /// Join a cluster, part with it, or tell what is wrong with a link.
+    Cluster(cluster::Options),
     /// Print completions for a shell.
     Completions(completions::Options),
 }
@@ -57,6 +62,7 @@ impl Cli {
             Verb::Issues(options) => issues::run(&options),
             Verb::Explain(options) => explain::run(&options),
             Verb::Simulate(options) => simulate::run(&options),
+            Verb::Cluster(options) => cluster::run(&options),
             Verb::Completions(options) => completions::run(&options),
         }
     }

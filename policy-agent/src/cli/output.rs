@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, TableComponent};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, TableComponent};
 use serde::Serialize;
 
 use crate::api::types::IssueCounts;
@@ -66,6 +66,11 @@ pub fn listing<const N: usize>(header: [&str; N]) -> Table {
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table
+}
+
+/// A number, as numbers stand.
+pub fn right(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 /// Lines of a name and what is said of it.

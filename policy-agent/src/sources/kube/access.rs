@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -46,6 +46,15 @@ pub struct KubeconfigSecret {
     pub key: String,
 }
 
+impl KubeconfigSecret {
+    fn unreadable(&self) -> Trouble {
+        Trouble::no_access(format!(
+            "{self} is read from the local cluster's API server, but the local member has none; give it inCluster or \
+             kubeconfig: {{path: …}}"
+        ))
+    }
+}
+
 impl fmt::Display for KubeconfigSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret {}, key {}", self.object, self.key)
@@ -76,6 +85,20 @@ impl Offers {
 }
 
 impl Access {
+    /// A client with the credentials of this moment.
+    pub async fn client(&self, local: Option<&Here>) -> Result<Client, Trouble> {
+        match (self, local) {
+            (Self::Here(here), _) => here.client().await,
+            (Self::Secret(secret), Some(local)) => {
+                let api = Api::<Secret>::namespaced(local.client().await?, &secret.object.namespace);
+                let found = api.get(&secret.object.name).await.map_err(|error| Trouble::of(&error));
+                let client = async { client_of_secret(&found?, &secret.key).await };
+                client.await.map_err(|trouble| trouble.prefixed(&format!("{secret}: ")))
+            }
+            (Self::Secret(secret), None) => Err(secret.unreadable()),
+        }
+    }
+
     /// Provides clients, a new one whenever the credentials change, until nobody listens. Secrets are read with the
     /// credentials of the local cluster.
     pub async fn provide(self, local: Option<Here>, offers: Offers) {
@@ -83,11 +106,7 @@ impl Access {
             (Self::Here(here), _) => here.provide(offers).await,
             (Self::Secret(secret), Some(local)) => follow_secret(&secret, local, &offers).await,
             (Self::Secret(secret), None) => {
-                let trouble = format!(
-                    "{secret} is read from the local cluster's API server, but the local member has none; give it inCluster or \
-                     kubeconfig: {{path: …}}"
-                );
-                offers.make(Err(Trouble::no_access(trouble))).await;
+                offers.make(Err(secret.unreadable())).await;
                 offers.clients.closed().await;
             }
         }

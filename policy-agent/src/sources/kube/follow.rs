@@ -176,16 +176,7 @@ impl<K: Kind> Follower<K> {
     /// Lists in pages.
     async fn list(&mut self, client: &Client) -> Result<(), Ended> {
         let mut objects = Vec::new();
-        let mut next = ListParams::default().limit(PAGE);
-        let version = loop {
-            let request = Request::new(K::COLLECTION.path()).list(&next).map_err(kube::Error::BuildRequest)?;
-            let page: Page<Slim<K>> = within(PATIENCE, client.request(request)).await??;
-            objects.extend(page.items.unwrap_or_default().iter().filter_map(|object| self.read(object)));
-            match page.metadata.next.filter(|token| !token.is_empty()) {
-                Some(token) => next = next.continue_token(&token),
-                None => break page.metadata.resource_version,
-            }
-        };
+        let version = pages::<K>(client, |object| objects.extend(self.read(object))).await?;
         self.listed(objects, version).await
     }
 
@@ -258,6 +249,31 @@ impl<K: Kind> Follower<K> {
             self.version = Some(version.to_owned());
         }
         self.backoff.succeeded();
+    }
+}
+
+/// Lists a collection in pages; returns the version of the whole.
+async fn pages<K: Kind>(client: &Client, mut take: impl FnMut(&Slim<K>)) -> Result<String, Ended> {
+    let mut next = ListParams::default().limit(PAGE);
+    loop {
+        let request = Request::new(K::COLLECTION.path()).list(&next).map_err(kube::Error::BuildRequest)?;
+        let page: Page<Slim<K>> = within(PATIENCE, client.request(request)).await??;
+        page.items.iter().flatten().for_each(&mut take);
+        match page.metadata.next.filter(|token| !token.is_empty()) {
+            Some(token) => next = next.continue_token(&token),
+            None => return Ok(page.metadata.resource_version),
+        }
+    }
+}
+
+/// All objects of a collection, once.
+pub async fn list_once<K: Kind>(client: &Client, cluster: &ClusterId) -> Result<Vec<Reading>, Trouble> {
+    let mut objects = Vec::new();
+    let read = |object: &Slim<K>| objects.extend(convert::read_typed(cluster, K::COLLECTION.object_type(), &object.0));
+    match pages::<K>(client, read).await {
+        Ok(_) => Ok(objects),
+        Err(Ended::Failed(trouble)) => Err(trouble),
+        Err(_) => Err(Trouble::refused("the list changed while it was read; try again")),
     }
 }
 

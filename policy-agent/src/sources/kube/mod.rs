@@ -18,7 +18,9 @@ pub(crate) mod tests;
 mod trouble;
 
 pub use access::{Access, Here, KubeconfigSecret};
+pub use collection::{Collection, Namespaces, Pods};
 pub use config_map::{ClusterSetMap, Mirror};
+pub use follow::list_once;
 pub use member::{Role, Terms, follow_member};
 pub use object::ObjectName;
 pub use property::cluster_id;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::trouble::Trouble;
 
 /// The versions of the About API, the newest first.
-const VERSIONS: [&str; 2] = ["v1", "v1alpha1"];
+const VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
 
 #[derive(Deserialize)]
 struct Property {

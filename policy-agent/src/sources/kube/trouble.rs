@@ -73,6 +73,11 @@ impl Trouble {
         self
     }
 
+    /// Whether whoever asks may not.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.kind, TroubleKind::Forbidden | TroubleKind::Unauthorized)
+    }
+
     /// Whether there are no credentials to ask with.
     pub fn is_no_access(&self) -> bool {
         self.kind == TroubleKind::NoAccess
