@@ -6,9 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use policy_agent::document::{Format, parse};
 use policy_lab::control_plane::{Assets, ControlPlane, ControlPlaneOptions};
 use policy_lab::traffic::probe::Probe;
 use policy_lab::{AgentOptions, ClusterSpec, Lab, MemberSource, NamespaceSpec, NodeSpec, PodSpec, can_run};
+use serde_json::Value;
 
 /// How long it may take until traffic is as a policy wants it.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -42,6 +44,19 @@ fn account(control_plane: &ControlPlane, namespace: &str, name: &str) -> PathBuf
 
 fn web(name: &str) -> PodSpec {
     PodSpec::new(name).label("app", "web").udp(53)
+}
+
+/// Takes a member's source into a ClusterSet file from that of the example of two clusters.
+fn read_from_the_secret_of_the_example(path: &Path, member: &str) {
+    let example = std::fs::read(folder("examples/two-clusters/cluster-a/clusterset.yaml")).unwrap();
+    let example = parse(&example, Format::Yaml).unwrap().remove(0);
+    let mut set = parse(&std::fs::read(path).unwrap(), Format::Json).unwrap().remove(0);
+    let records = |set: &Value| set["spec"]["members"].as_array().unwrap().clone();
+    let source = records(&example).into_iter().find(|record| record["id"] == member).unwrap()["source"].take();
+    for record in set["spec"]["members"].as_array_mut().unwrap().iter_mut().filter(|record| record["id"] == member) {
+        record["source"] = source.clone();
+    }
+    std::fs::write(path, set.to_string()).unwrap();
 }
 
 #[test]
@@ -146,7 +161,10 @@ fn agents_with_these_accounts_enforce_across_clusters() {
         lab.publish(server).unwrap();
     }
     lab.set_source("cluster-a", MemberSource::Kubeconfig(account(a, "crosswall-system", "crosswall-agent"))).unwrap();
-    lab.set_source("cluster-b", MemberSource::Kubeconfig(account(b, "crosswall-remote", "crosswall-reader"))).unwrap();
+    let reader = account(b, "crosswall-remote", "crosswall-reader");
+    let from_file = format!("--from-file=kubeconfig={}", reader.display());
+    a.kubectl(&["create", "secret", "generic", "cluster-b", "--namespace=crosswall-system", &from_file]).unwrap();
+    read_from_the_secret_of_the_example(&lab.manifests().cluster_set("cluster-a"), "cluster-b");
     let _agent = lab.start_agent("cluster-a/a1", AgentOptions::new(env!("CARGO_BIN_EXE_policy-agent"))).unwrap();
     a.apply(
         "
