@@ -1,5 +1,7 @@
-//! The demo of `cargo xtask demo`: three clusters in network namespaces, real agents, real traffic.
+//! The demo of `cargo xtask demo`: clusters in network namespaces, real agents, real traffic; with `--kube`, real API
+//! servers.
 
+mod kube_story;
 mod screen;
 mod story;
 
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
+use policy_lab::control_plane::Assets;
 
 /// The programs that the demo runs, built beside it.
 pub struct Programs {
@@ -34,7 +37,10 @@ fn main() -> anyhow::Result<ExitCode> {
     match policy_lab::can_run() {
         Ok(()) => {
             policy_lab::remove_labs_on_signals()?;
-            story::tell(&programs)?;
+            match std::env::args().any(|argument| argument == "--kube") {
+                true => kube_story::tell(&programs, Assets::from_env().map_err(anyhow::Error::msg)?)?,
+                false => story::tell(&programs)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(missing) => simulated(&programs, &missing),

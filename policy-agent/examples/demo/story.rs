@@ -84,7 +84,7 @@ fn lab() -> Result<Lab> {
 }
 
 /// Traffic becomes as expected.
-fn expect(lab: &Lab, probes: &[Probe], expected: impl Fn(&Probe) -> bool) -> Result<()> {
+pub fn expect(lab: &Lab, probes: &[Probe], expected: impl Fn(&Probe) -> bool) -> Result<()> {
     match lab.settle(probes, expected, SOON)? {
         Ok(_) => Ok(()),
         Err(unsettled) => bail!("traffic is not as expected: {unsettled}"),
@@ -150,7 +150,8 @@ fn inspect(programs: &Programs, lab: &Lab, agents: &[Agent]) -> Result<()> {
     policyctl(programs, agent, &["get", "endpoints"])
 }
 
-fn policyctl(programs: &Programs, agent: &Agent, arguments: &[&str]) -> Result<()> {
+/// Asks an agent, and shows what was asked and answered.
+pub fn policyctl(programs: &Programs, agent: &Agent, arguments: &[&str]) -> Result<()> {
     screen::command(&format!("policyctl {}", arguments.join(" ")));
     let output = Command::new(&programs.policyctl).args(arguments).arg("--socket").arg(agent.socket()).output()?;
     screen::output(&String::from_utf8_lossy(&output.stdout));

@@ -32,7 +32,7 @@ enum Command {
     /// Rebuild the committed object with the kernel programs.
     BuildEbpf(build_ebpf::Options),
     /// Three clusters in network namespaces, real agents, real traffic (root); else the simulated part.
-    Demo,
+    Demo(demo::Options),
     /// Draw what benchmarks have measured, for the documents.
     Figures(figures::Options),
     /// Kill an agent again and again while policies change and traffic goes on (root); what passes or is cut fails it.
@@ -52,7 +52,7 @@ impl Cli {
             Command::Setup(options) => setup::run(&options),
             Command::Envtest => envtest::run(),
             Command::BuildEbpf(options) => build_ebpf::run(&options),
-            Command::Demo => demo::run(),
+            Command::Demo(options) => demo::run(&options),
             Command::Figures(options) => figures::run(&options),
             Command::Soak(options) => soak::run(&options),
             Command::Test => test::run(test::Skipping::Allowed),
