@@ -101,12 +101,11 @@ fn a_policy_is_applied(lab: &Lab, b: &ControlPlane) -> Result<()> {
     let applied = prober.elapsed();
     expect(lab, &lab.all_probes(), |probe| admitted(probe, API))?;
     let last = prober.stop().pop().and_then(|report| report.last_arrival).context("datagrams passed before")?;
-    match last.checked_sub(applied) {
-        Some(late) => {
-            screen::done(&format!("the last datagram that it forbids passed {late:.0?} after kubectl was back"))
-        }
-        None => screen::done("no datagram that it forbids passed after kubectl was back"),
-    }
+    let passed = match last.checked_sub(applied) {
+        Some(late) => format!("the last datagram that it forbids passed {late:.0?} after kubectl was back"),
+        None => "no datagram that it forbids passed after kubectl was back".to_owned(),
+    };
+    screen::done(&passed);
     screen::matrix(&lab.matrix(Timing::default())?);
     Ok(())
 }
