@@ -120,6 +120,10 @@ fn two_control_planes_are_reached_from_all_nodes_and_hold_what_the_lab_has() {
     let node = get(a, "/api/v1/nodes/a1");
     assert_eq!(text(&host_pod, "/status/podIP"), text(&node, "/status/addresses/0/address"));
     assert_eq!(node.pointer("/status/addresses").and_then(Value::as_array).map(Vec::len), Some(2));
+    // A streaming list, which the server refuses on an etcd that is too old for it.
+    let stream = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let listed = a.kubectl(&["get", "--raw", &format!("/api/v1/pods?{stream}&timeoutSeconds=2")]).unwrap();
+    assert!(listed.contains("web-1") && listed.contains("k8s.io/initial-events-end"), "{listed}");
     let namespace = get(a, "/api/v1/namespaces/shop");
     assert_eq!(
         (text(&namespace, "/metadata/labels/team"), text(&namespace, "/metadata/annotations/owner")),

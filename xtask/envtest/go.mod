@@ -1,5 +1,6 @@
-// kube-apiserver and kubectl for the tests, as `cargo xtask envtest` builds them (xtask/src/setup/envtest).
-// The requirements are those of the released Kubernetes, its own parts in their published versions.
+// kube-apiserver, kubectl and etcd for the tests, as `cargo xtask envtest` builds them (xtask/src/setup/envtest).
+// The requirements are those of the released Kubernetes, its own parts in their published versions, and the two that
+// etcd's command needs besides.
 
 module crosswall.dev/envtest
 
@@ -8,6 +9,7 @@ go 1.26.0
 godebug default=go1.26
 
 tool (
+	go.etcd.io/etcd/server/v3
 	k8s.io/kubernetes/cmd/kube-apiserver
 	k8s.io/kubernetes/cmd/kubectl
 )
@@ -162,9 +164,11 @@ require (
 	github.com/go-task/slim-sprig/v3 v3.0.0 // indirect
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.0 // indirect
+	github.com/golang/groupcache v0.0.0-20210331224755-41bb18bfe9da // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/google/btree v1.1.3 // indirect
 	github.com/google/pprof v0.0.0-20260115054156-294ebfa9ad83 // indirect
+	github.com/grpc-ecosystem/go-grpc-middleware v1.3.0 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.0 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.27.7 // indirect

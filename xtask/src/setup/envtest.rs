@@ -1,9 +1,11 @@
 //! kube-apiserver, kubectl and etcd for tests against real API servers: those of `KUBEBUILDER_ASSETS`, or built from
-//! the Go module in `xtask/envtest` and taken from Debian into the cache.
+//! the Go module in `xtask/envtest` into the cache.
+//!
+//! Distributions have etcd too, but often one so old (before 3.4.31 and 3.5.13) that an API server gives no streaming
+//! lists on it and serves no consistent list from its cache: not what agents meet in clusters.
 
 use std::{
     env, fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,26 +13,25 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::cache;
-use crate::{machine, process, report, workspace};
+use crate::{process, report, workspace};
 
 /// Names the directory with the programs, as Kubernetes' own projects have it.
 pub const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 
-/// What such a directory has to have.
-const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
-/// Those of them that the Go module builds.
-const BUILT: [&str; 2] = ["kube-apiserver", "kubectl"];
-/// The module that they are packages of.
+/// What such a directory has to have, with the packages that the Go module builds them of.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("etcd", "go.etcd.io/etcd/server/v3"),
+    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+];
+/// The module whose release counts.
 const MODULE: &str = "k8s.io/kubernetes";
 /// The build tags of upstream's releases.
 const TAGS: &str = "notest,grpcnotrace";
 /// The packages that a program's version is written into.
 const VERSION_PACKAGES: [&str; 2] = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
 
-/// The Debian package with etcd.
-const ETCD_PACKAGE: &str = "etcd-server";
-
-/// Gives the directory with all programs, building and fetching what is absent.
+/// Gives the directory with all programs, building what is absent.
 pub fn ensure() -> Result<PathBuf> {
     if let Some(folder) = env::var_os(VARIABLE).filter(|folder| !folder.is_empty()) {
         return given(PathBuf::from(folder));
@@ -40,15 +41,11 @@ pub fn ensure() -> Result<PathBuf> {
     let recipe = release.recipe(&go_mod, &read("go.sum")?);
     let _lock = cache::Lock::take()?;
     let folder = cache::folder(&release.folder())?;
-    let is_built = is_built(&folder, &recipe);
-    // What is likely to be absent is looked for before anything is fetched.
-    let go = process::which("go").filter(|_| !is_built);
-    if go.is_none() && !is_built {
-        bail!("needs Go, which builds {} (or {VARIABLE})", BUILT.join(" and "));
-    }
-    ensure_etcd(&folder)?;
-    if let Some(go) = go {
-        build_into(&folder, &go, &release, &recipe)?;
+    if !is_built(&folder, &recipe) {
+        let names = PROGRAMS.map(|(name, _)| name).join(", ");
+        let go = process::which("go").with_context(|| format!("needs Go, which builds {names} (or {VARIABLE})"))?;
+        build_into(&folder, &go, &release, &recipe)
+            .with_context(|| format!("build {names} of {MODULE} {} (or set {VARIABLE})", release.version))?;
     }
     Ok(folder)
 }
@@ -63,7 +60,7 @@ fn given(folder: PathBuf) -> Result<PathBuf> {
 }
 
 fn absent(folder: &Path) -> Vec<&'static str> {
-    PROGRAMS.into_iter().filter(|program| !folder.join(program).is_file()).collect()
+    PROGRAMS.into_iter().map(|(name, _)| name).filter(|name| !folder.join(name).is_file()).collect()
 }
 
 /// A release of Kubernetes: `1.36.3`.
@@ -118,97 +115,37 @@ fn kept_recipe(folder: &Path) -> PathBuf {
 }
 
 fn is_built(folder: &Path, recipe: &str) -> bool {
-    let is_whole = BUILT.iter().all(|program| folder.join(program).is_file());
-    is_whole && fs::read_to_string(kept_recipe(folder)).is_ok_and(|kept| kept == recipe)
+    absent(folder).is_empty() && fs::read_to_string(kept_recipe(folder)).is_ok_and(|kept| kept == recipe)
 }
 
 fn build_into(folder: &Path, go: &Path, release: &Release, recipe: &str) -> Result<()> {
-    let names = BUILT.join(" and ");
     report::step(&format!(
-        "building {names} {} (5–12 minutes on two cores, once; seconds while Go's build cache has it)",
+        "building kube-apiserver {} (5–12 minutes on two cores, once; seconds while Go's build cache has it)",
         release.version
     ));
     // Beside its place, and renamed into it: a build that is cut off leaves no half program.
     let staging = tempfile::tempdir_in(folder).context("make a directory for the build")?;
-    build(go, release, staging.path()).with_context(|| format!("build {names} (or set {VARIABLE})"))?;
+    for (name, package) in PROGRAMS {
+        build(go, release, package, &staging.path().join(name))?;
+    }
     let kept = kept_recipe(folder);
     let _absent_is_fine = fs::remove_file(&kept);
-    for program in BUILT {
-        let (from, to) = (staging.path().join(program), folder.join(program));
+    for (name, _) in PROGRAMS {
+        let (from, to) = (staging.path().join(name), folder.join(name));
         fs::rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
     }
     fs::write(&kept, recipe).with_context(|| format!("write {}", kept.display()))
 }
 
 /// Go's own caches stay where they are: they are worth more than all that is kept here.
-fn build(go: &Path, release: &Release, output: &Path) -> Result<()> {
-    let packages = BUILT.map(|program| format!("{MODULE}/cmd/{program}"));
+fn build(go: &Path, release: &Release, package: &str, output: &Path) -> Result<()> {
     // Other work on the machine goes first.
     let mut build = Command::new("nice");
     build.arg(go).args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-tags", TAGS, "-ldflags"]);
-    build.arg(release.linker_flags()).arg("-o").arg(output).args(packages);
+    build.arg(release.linker_flags()).arg("-o").arg(output).arg(package);
     // No workspace and no flags of the user's: what is built is what the recipe says.
     build.envs([("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOFLAGS", "")]);
     process::output(build.current_dir(module())).map(drop)
-}
-
-/// A link to the machine's own etcd, or to one out of Debian's package, of which nothing is configured or started.
-fn ensure_etcd(folder: &Path) -> Result<()> {
-    let link = folder.join("etcd");
-    if link.is_file() {
-        return Ok(());
-    }
-    let program = match process::which("etcd") {
-        Some(present) => present,
-        None => unpack_etcd().context("needs etcd: Debian's package etcd-server, or one on the PATH")?,
-    };
-    // A dangling one, of a program that has gone since.
-    let _absent_is_fine = fs::remove_file(&link);
-    symlink(&program, &link).with_context(|| format!("link {}", link.display()))
-}
-
-fn unpack_etcd() -> Result<PathBuf> {
-    for tool in ["apt-get", "dpkg"] {
-        if process::which(tool).is_none() {
-            bail!("this machine has no {tool}");
-        }
-    }
-    let download = tempfile::tempdir().context("make a temporary directory")?;
-    let package = download_package(download.path())?;
-    let root = cache::folder(&etcd_folder(&package)?)?;
-    let program = root.join("usr/bin/etcd");
-    if !program.is_file() {
-        process::output(Command::new("dpkg").arg("-x").arg(&package).arg(&root))?;
-    }
-    Ok(program)
-}
-
-/// Of `etcd-server_3.4.23-4+b4_amd64.deb` the directory `etcd-3.4.23-4+b4_amd64`.
-fn etcd_folder(package: &Path) -> Result<String> {
-    let name = package.file_stem().and_then(|name| name.to_str());
-    let version = name.and_then(|name| name.strip_prefix(ETCD_PACKAGE)?.strip_prefix('_'));
-    let version = version.with_context(|| format!("{} is no package of {ETCD_PACKAGE}", package.display()))?;
-    Ok(format!("etcd-{version}"))
-}
-
-fn download_package(into: &Path) -> Result<PathBuf> {
-    report::step("downloading etcd from Debian");
-    let download = || {
-        let mut apt = Command::new("apt-get");
-        // The directory is ours, not the user `_apt`'s.
-        apt.args(["-o", "APT::Sandbox::User=", "download", ETCD_PACKAGE]);
-        process::output(apt.current_dir(into))
-    };
-    if download().is_err() {
-        // A fresh machine has no lists yet, an old one stale lists.
-        if machine::is_root() {
-            process::output(Command::new("apt-get").arg("update"))?;
-        }
-        download()?;
-    }
-    let entries = into.read_dir().with_context(|| format!("list {}", into.display()))?;
-    let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    files.next().with_context(|| format!("apt-get left no package in {}", into.display()))
 }
 
 fn module() -> PathBuf {
@@ -247,6 +184,9 @@ mod tests {
             assert!(go_mod.contains(&format!("\tk8s.io/{part} {staged}\n")), "k8s.io/{part} {staged}");
         }
         assert!(!go_mod.contains("replace"));
+        for (_, package) in PROGRAMS {
+            assert!(go_mod.contains(&format!("\t{package}\n")), "go.mod keeps what {package} needs");
+        }
     }
 
     #[test]
@@ -263,18 +203,13 @@ mod tests {
     fn what_was_built_counts_only_for_its_own_recipe_and_as_a_whole() {
         let folder = tempfile::tempdir().expect("a directory");
         fs::write(kept_recipe(folder.path()), "this").expect("written");
-        fs::write(folder.path().join("kubectl"), "").expect("written");
+        for program in ["etcd", "kubectl"] {
+            fs::write(folder.path().join(program), "").expect("written");
+        }
         assert!(!is_built(folder.path(), "this"));
         fs::write(folder.path().join("kube-apiserver"), "").expect("written");
         assert!(is_built(folder.path(), "this"));
         assert!(!is_built(folder.path(), "that"));
-    }
-
-    #[test]
-    fn etcd_is_kept_by_its_version_and_architecture() {
-        let package = Path::new("/tmp/etcd-server_3.4.23-4+b4_amd64.deb");
-        assert_eq!(etcd_folder(package).expect("it is one"), "etcd-3.4.23-4+b4_amd64");
-        assert!(etcd_folder(Path::new("/tmp/etcd-client_3.4.23_amd64.deb")).is_err());
     }
 
     #[test]
