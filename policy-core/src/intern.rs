@@ -78,11 +78,6 @@ impl<T: Eq + Hash> Interner<T> {
         self.numbers.get(content).copied()
     }
 
-    /// How many users a number has.
-    pub fn users(&self, number: u32) -> usize {
-        self.contents.get(&number).map_or(0, |entry| entry.users)
-    }
-
     /// All numbers in use, ascending.
     pub fn numbers(&self) -> Vec<u32> {
         let mut numbers: Vec<u32> = self.contents.keys().copied().collect();

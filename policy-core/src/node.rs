@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hashbrown::{HashMap, HashSet};
 use policy_common::table::{Endpoint, HAS_V4, HAS_V6, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN};
 
-use crate::compile::{Compiler, Dirty, PolicyId, Subjects};
+use crate::compile::{Compiler, PolicyId, Subjects};
 use crate::index::{Addresses, PodEntry};
 use crate::model::{ClusterConfig, Direction, Event, PodKey, Text};
 use crate::plan::{DesiredEndpoint, Goal, Limits, Own, Plan, Step, Table, TableFull, TableState, Write, address_tag};
@@ -415,11 +415,6 @@ impl Node {
         // An address of the node is the node's, whatever a pod says.
         desired.extend(self.host_addresses.iter().map(|address| (*address, local(*address, IFINDEX_HOST, 0))));
         desired
-    }
-
-    /// What has changed since the last plan.
-    pub fn pending(&self) -> &Dirty {
-        self.compiler.dirty()
     }
 }
 

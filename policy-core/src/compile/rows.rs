@@ -105,16 +105,6 @@ impl Rows {
         self.places.get(rule).map(|place| &**place)
     }
 
-    /// The live policies, with the endpoints directions that use each.
-    pub fn policies(&self) -> impl Iterator<Item = (PolicyId, usize)> {
-        self.policies.keys().map(|policy| (*policy, self.contents.users(policy.0)))
-    }
-
-    /// The rows that one policy has.
-    pub fn identities_of(&self, policy: PolicyId) -> impl Iterator<Item = Identity> {
-        self.policies.get(&policy).into_iter().flat_map(|live| live.identities.iter().copied())
-    }
-
     /// One more user of a policy that is live already.
     pub fn share_policy(&mut self, content: &Content) -> Option<PolicyId> {
         let number = self.contents.find(content)?;
