@@ -1,15 +1,18 @@
 //! Commits: every prefix of every plan decides like the old state or like the new one, a restart from anywhere
 //! converges, and a state reached step by step is the one reached at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use policy_common::table::IDENTITY_WORLD;
 use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
 use policy_core::model::{ClusterConfig, Connection, Direction, Event, PodKey, Protocol, Text, Transport};
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, TableState};
-use policy_core::testing::{EventSequence, event_sequences};
+use policy_core::testing::{
+    ClusterSetBuilder, EventSequence, abc, block, connection, event_sequences, namespace, pod, pods, policy, rule,
+};
 use policy_core::world::World;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -182,5 +185,59 @@ proptest! {
             (elements, tables.ports.len(), compiler.identity_count(), compiler.facets().len())
         };
         prop_assert_eq!(sizes(&run.node), sizes(&fresh.node), "something is left behind: {:?}", history);
+    }
+}
+
+/// `web` under one policy, with a pod of the other two apps.
+fn shop(policy: impl Into<Event>) -> ClusterSetBuilder {
+    let set = abc().with(namespace("a/shop")).with(pod("a/shop/web").labels("app=web").ip("10.1.0.1"));
+    let others = [("cart", 2), ("list", 3)];
+    let others =
+        others.map(|(app, at)| pod(&format!("a/shop/{app}")).labels(&format!("app={app}")).ip(&format!("10.1.0.{at}")));
+    others.into_iter().fold(set, ClusterSetBuilder::with).with(policy)
+}
+
+#[test]
+fn addresses_of_a_block_that_goes_are_at_once_those_of_the_block_around_it() {
+    let outer = || rule().peer(block("10.2.0.0/16", "")).ports("TCP/80");
+    let inner = rule().peer(block("10.2.0.0/24", "")).ports("TCP/8080");
+    let nested = policy("a/shop/blocks").select("app=web").ingress([outer(), inner]);
+    let set = shop(nested);
+    let mut run = Run::new(&set.config(), TableState::default());
+    run.take(&set.events());
+    let probe = connection("10.2.0.1", "10.1.0.1", "TCP/80");
+    let steps = run.take(&[policy("a/shop/blocks").select("app=web").ingress([outer()]).into()]);
+    assert!(steps.len() > 1);
+    for (step, tables) in steps.iter().enumerate() {
+        assert!(run.verdicts(tables, std::slice::from_ref(&probe)).iter().all(|allowed| *allowed), "after step {step}");
+    }
+}
+
+/// The numbers in tables: identities but the world's, policies, port tables, rules.
+fn numbers(tables: &TableState) -> [BTreeSet<u32>; 4] {
+    let identities = tables.rules.keys().map(|key| key.identity).filter(|identity| *identity != IDENTITY_WORLD);
+    let rules = tables.ports.values().flat_map(BTreeMap::values).map(|entry| entry.rule);
+    [
+        identities.collect(),
+        tables.rules.keys().map(|key| key.policy).collect(),
+        tables.ports.keys().copied().collect(),
+        rules.collect(),
+    ]
+}
+
+#[test]
+fn a_restart_gives_no_number_that_the_tables_hold_another_meaning() {
+    let admits = |app: &str, port: &str| {
+        policy("a/shop/in").select("app=web").ingress([rule().peer(pods(&format!("app={app}"))).ports(port)])
+    };
+    let set = shop(admits("cart", "TCP/80"));
+    let mut run = Run::new(&set.config(), TableState::default());
+    run.take(&set.events());
+    let before = numbers(run.node.tables());
+    let mut restarted = Run::new(&set.config(), run.node.tables().clone());
+    restarted.take(&shop(admits("list", "TCP/81")).events());
+    let after = numbers(restarted.node.tables());
+    for (before, after) in before.iter().zip(&after) {
+        assert!(!before.is_empty() && !after.is_empty() && before.is_disjoint(after), "{before:?} {after:?}");
     }
 }

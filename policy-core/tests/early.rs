@@ -55,6 +55,22 @@ fn writes(plan: &Plan) -> [Vec<String>; 2] {
     })
 }
 
+/// The steps of a plan in a few words; a commit by how far it goes on.
+fn outline(plan: &Plan, commit: u64) -> String {
+    let words = plan.steps.iter().map(|step| match step {
+        Step::Write(Write::Ident(address, Some(ident))) if ident.slots[0] == ident.slots[1] => format!("{address}"),
+        Step::Write(Write::Ident(address, Some(_))) => format!("{address}?"),
+        Step::Write(Write::Ident(address, None)) => format!("-{address}"),
+        Step::Write(Write::Rule(_, Some(_))) => "row".into(),
+        Step::Write(Write::Rule(_, None)) => "-row".into(),
+        Step::Write(Write::Endpoint(..)) => "endpoint".into(),
+        Step::Flip(next) => format!("flip+{}", next - commit),
+        Step::Grace => "grace".into(),
+        Step::Write(other) => format!("{other:?}"),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// A policy of `web` that admits the pods of `app=list` too.
 fn lists() -> Event {
     policy("a/shop/lists").select("app=web").ingress([rule().peer(pods("app=list")).ports("TCP/80")]).into()
@@ -93,4 +109,25 @@ fn addresses_that_a_policy_in_force_tells_apart_wait_for_the_flip() {
     let back = (1..=2).map(|number| peer(number, "app=cart").into());
     let plan = then(&mut node, &back.collect::<Vec<_>>());
     assert_eq!(writes(&plan), [vec!["10.2.0.1 -a", "10.2.0.2 -a"], vec!["10.2.0.1 aa", "10.2.0.2 aa"]]);
+}
+
+/// Its element is replaced whole, and live connections are judged again though the live slot stays.
+#[test]
+fn an_address_that_moves_alone_is_written_once_between_the_rows_that_it_needs_and_those_that_it_needed() {
+    let (mut node, _) = node();
+    let other = policy("a/shop/others").select("app=web").ingress([rule().peer(pods("app=list"))]);
+    then(&mut node, &[other.into()]);
+    let commit = node.tables().commit;
+    let plan = then(&mut node, &[peer(1, "app=list").into()]);
+    assert_eq!(outline(&plan, commit), "row 10.2.0.1 flip+2");
+    let plan = then(&mut node, &[peer(1, "app=none").into()]);
+    assert_eq!(outline(&plan, commit + 2), "-10.2.0.1 flip+2 grace -row");
+}
+
+#[test]
+fn policies_that_change_alone_come_in_force_by_a_flip() {
+    let (mut node, _) = node();
+    let commit = node.tables().commit;
+    let plan = then(&mut node, &[policy("a/shop/silent").select("app=web").no_egress().into()]);
+    assert_eq!(outline(&plan, commit), "endpoint flip+1 grace endpoint");
 }

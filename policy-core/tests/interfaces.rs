@@ -36,6 +36,16 @@ fn passes(node: &Node, ifindex: u32, source: &str) -> bool {
 }
 
 #[test]
+fn only_pods_of_this_node_and_this_cluster_are_endpoints() {
+    let set = abc().with(namespace("a/shop")).with(pod("a/shop/one").ip("10.1.0.1").node("n1"));
+    let set = set.with(pod("a/shop/two").ip("10.1.0.2").node("n2")).with(pod("a/shop/three").ip("10.1.0.3"));
+    let set = set.with(namespace("b/shop")).with(pod("b/shop/four").ip("10.2.0.1").node("n1"));
+    let mut node = Node::new(set.config(), Subjects::OnNode("n1".into()), TableState::default(), Limits::default());
+    node.apply(&set.events());
+    assert_eq!(node.detached().map(|pod| pod.key().to_string()).collect::<Vec<_>>(), ["a/shop/one"]);
+}
+
+#[test]
 fn nothing_passes_where_two_pods_of_different_addresses_are_found() {
     let [one, two] = [("a/shop/one", "10.1.0.1"), ("a/shop/two", "10.1.0.2")].map(|(name, ip)| pod(name).ip(ip));
     let mut node = node(&[(one.clone(), 7), (two.clone(), 7)]);

@@ -45,10 +45,18 @@ impl Dirty {
             is_same
         });
     }
+}
 
-    /// Whether nothing has changed.
-    pub fn is_empty(&self) -> bool {
-        let Self { addresses, prefixes, subjects, rows, port_tables } = self;
-        addresses.is_empty() && prefixes.is_empty() && subjects.is_empty() && rows.is_empty() && port_tables.is_empty()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_address_that_stands_several_times_what_was_said_last_counts() {
+        let [one, two] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().expect("an address"));
+        let mut dirty = Dirty { addresses: vec![(two, Some(Identity(1))), (one, None)], ..Dirty::default() };
+        dirty.extend(Dirty { addresses: vec![(two, Some(Identity(2))), (two, None)], ..Dirty::default() });
+        dirty.settle();
+        assert_eq!(dirty.addresses, [(one, None), (two, None)]);
     }
 }
