@@ -1,11 +1,13 @@
-//! The compiled tables decide as the oracle does in every generated world.
+//! The compiled tables decide as the oracle does in every generated world, and the compiler tells what it has made.
 
 use policy_common::reason::Reason;
+use policy_core::compile::{Compiler, RulePlace, Subjects, facet_of};
+use policy_core::index::GroupId;
 use policy_core::judge::{End, opening_packet};
-use policy_core::model::{Connection, Direction, PodKey};
+use policy_core::model::{Connection, Direction, PodKey, Scope};
 use policy_core::oracle::{self, Oracle, Verdict};
 use policy_core::simulate::Simulation;
-use policy_core::testing::{ends, worlds_with_connections};
+use policy_core::testing::{abc, ends, namespace, pod, pods, policy, rule, worlds_with_connections};
 use policy_core::world::World;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -68,4 +70,35 @@ proptest! {
             }
         }
     }
+}
+
+/// What `policyctl` shows of identities and of whom policies admit.
+#[test]
+fn an_identity_is_known_by_its_facets_and_a_facet_by_its_groups() {
+    let set = abc().with(namespace("a/shop")).with(pod("a/shop/web").labels("app=web").ip("10.1.0.1"));
+    let set = [("cart-1", 2), ("cart-2", 3)].iter().fold(set, |set, (name, at)| {
+        set.with(pod(&format!("a/shop/{name}")).labels("app=cart").ip(&format!("10.1.0.{at}")))
+    });
+    let admits = policy("a/shop/in").select("app=web").ingress([rule().peer(pods("app=cart")).peer(pods("app=list"))]);
+    let mut compiler = Compiler::new(set.config(), Subjects::All);
+    compiler.apply(&set.with(admits).events());
+    assert_eq!((compiler.identity_count(), compiler.facets().len(), compiler.facets().is_empty()), (1, 2, false));
+    let facet = |labels: &str| facet_of(&pods(labels), &"shop".into(), Scope::Local);
+    let identity = compiler.address("10.1.0.2".parse().expect("an address")).expect("a rule speaks of it");
+    let signature = compiler.signature(identity).expect("it is live").iter();
+    let signature: Vec<_> = signature.filter_map(|id| compiler.facets().facet(*id)).collect();
+    assert_eq!(signature, [&facet("app=cart")]);
+    let pods = |labels: &str| {
+        let groups = compiler.facets().groups_of(&facet(labels))?;
+        let groups = groups.into_iter().filter_map(|id| compiler.index().group(GroupId(id)));
+        Some(groups.map(|group| group.pods.len()).sum::<usize>())
+    };
+    assert_eq!([pods("app=cart"), pods("app=list"), pods("app=web")], [Some(2), Some(0), None]);
+}
+
+#[test]
+fn a_rules_place_reads_as_in_its_policy() {
+    let policy = policy("a/shop/in").build().key;
+    let rule = |direction| RulePlace { policy: policy.clone(), direction, item: 2 }.rule();
+    assert_eq!(Direction::BOTH.map(rule), ["egress[2]", "ingress[2]"]);
 }
