@@ -152,6 +152,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn only_ranges_of_one_protocol_and_one_rule_that_touch_become_one() {
+        use Protocol::{Tcp, Udp};
+        let [one, other] = [1, 2].map(RuleId);
+        let range = |(protocol, first, last, rule)| PortRange { protocol, first, last, answer: Answer::Allow, rule };
+        let touching = [(Tcp, 1, 79, one), (Tcp, 80, 90, one)];
+        assert_eq!(disjoint(&touching).ranges, [(Tcp, 1, 90, one)].map(range));
+        let others = [
+            [(Tcp, 1, 79, one), (Tcp, 81, 90, one)],
+            [(Tcp, 1, 79, one), (Tcp, 80, 90, other)],
+            [(Tcp, 1, 79, one), (Udp, 80, 90, one)],
+        ];
+        for apart in others {
+            assert_eq!(disjoint(&apart).ranges, apart.map(range));
+        }
+    }
+
     proptest! {
         #[test]
         fn prefixes_cover_a_range_exactly(a: u16, b: u16, probe: u16) {
