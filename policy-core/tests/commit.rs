@@ -201,12 +201,13 @@ fn shop(policy: impl Into<Event>) -> ClusterSetBuilder {
 fn addresses_of_a_block_that_goes_are_at_once_those_of_the_block_around_it() {
     let outer = || rule().peer(block("10.2.0.0/16", "")).ports("TCP/80");
     let inner = rule().peer(block("10.2.0.0/24", "")).ports("TCP/8080");
-    let nested = policy("a/shop/blocks").select("app=web").ingress([outer(), inner]);
+    let elsewhere = || rule().peer(block("10.1.9.0/24", "")).ports("TCP/8080");
+    let nested = policy("a/shop/blocks").select("app=web").ingress([elsewhere(), outer(), inner]);
     let set = shop(nested);
     let mut run = Run::new(&set.config(), TableState::default());
     run.take(&set.events());
     let probe = connection("10.2.0.1", "10.1.0.1", "TCP/80");
-    let steps = run.take(&[policy("a/shop/blocks").select("app=web").ingress([outer()]).into()]);
+    let steps = run.take(&[policy("a/shop/blocks").select("app=web").ingress([elsewhere(), outer()]).into()]);
     assert!(steps.len() > 1);
     for (step, tables) in steps.iter().enumerate() {
         assert!(run.verdicts(tables, std::slice::from_ref(&probe)).iter().all(|allowed| *allowed), "after step {step}");

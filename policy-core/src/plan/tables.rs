@@ -140,3 +140,21 @@ pub fn address_tag(address: IpAddr) -> u32 {
         IpAddr::V6(address) => V6::tag(&address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn addresses_that_differ_in_few_bits_have_tags_of_their_own() {
+        let v4 = (0..4096).map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits)));
+        let v6 = (0..4096)
+            .flat_map(|bits: u128| [0, 32, 64, 96].map(|word| IpAddr::from(Ipv6Addr::from_bits(bits << word))));
+        assert_eq!(v4.map(address_tag).collect::<HashSet<_>>().len(), 4096);
+        // The address of which all words are zero stands four times.
+        assert_eq!(v6.map(address_tag).collect::<HashSet<_>>().len(), 4 * 4095 + 1);
+    }
+}
