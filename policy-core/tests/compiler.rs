@@ -76,13 +76,13 @@ proptest! {
 #[test]
 fn an_identity_is_known_by_its_facets_and_a_facet_by_its_groups() {
     let set = abc().with(namespace("a/shop")).with(pod("a/shop/web").labels("app=web").ip("10.1.0.1"));
-    let set = [("cart-1", 2), ("cart-2", 3)].iter().fold(set, |set, (name, at)| {
-        set.with(pod(&format!("a/shop/{name}")).labels("app=cart").ip(&format!("10.1.0.{at}")))
+    let set = [("cart", 2), ("cart", 3), ("list", 4)].iter().fold(set, |set, (app, at)| {
+        set.with(pod(&format!("a/shop/{app}-{at}")).labels(&format!("app={app}")).ip(&format!("10.1.0.{at}")))
     });
     let admits = policy("a/shop/in").select("app=web").ingress([rule().peer(pods("app=cart")).peer(pods("app=list"))]);
     let mut compiler = Compiler::new(set.config(), Subjects::All);
     compiler.apply(&set.with(admits).events());
-    assert_eq!((compiler.identity_count(), compiler.facets().len(), compiler.facets().is_empty()), (1, 2, false));
+    assert_eq!((compiler.identity_count(), compiler.facets().len(), compiler.facets().is_empty()), (2, 2, false));
     let facet = |labels: &str| facet_of(&pods(labels), &"shop".into(), Scope::Local);
     let identity = compiler.address("10.1.0.2".parse().expect("an address")).expect("a rule speaks of it");
     let signature = compiler.signature(identity).expect("it is live").iter();
@@ -93,7 +93,7 @@ fn an_identity_is_known_by_its_facets_and_a_facet_by_its_groups() {
         let groups = groups.into_iter().filter_map(|id| compiler.index().group(GroupId(id)));
         Some(groups.map(|group| group.pods.len()).sum::<usize>())
     };
-    assert_eq!([pods("app=cart"), pods("app=list"), pods("app=web")], [Some(2), Some(0), None]);
+    assert_eq!([pods("app=cart"), pods("app=list"), pods("app=web")], [Some(2), Some(1), None]);
 }
 
 #[test]

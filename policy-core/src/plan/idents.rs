@@ -108,6 +108,7 @@ mod tests {
                 };
                 prop_assert_eq!(idents.iter().collect::<BTreeMap<_, _>>(), expected.clone());
                 prop_assert_eq!(idents.get(&address), identities);
+                prop_assert_eq!((idents.len(), idents.is_empty()), (expected.len(), expected.is_empty()));
             }
             let mut again = Idents::default();
             again.extend(expected);
