@@ -80,6 +80,23 @@ fn a_cut_and_forgotten_connection_goes_on_when_it_is_allowed_again() {
     );
 }
 
+/// Though its flow is still there.
+#[test]
+fn nothing_is_noted_any_more_of_a_cut_connection_that_is_allowed_again() {
+    let flows = play(
+        Open,
+        [
+            gets(from_client(V4).tcp(4000, 80, SYN), pass(NotIsolated)),
+            Commit(CallsOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), drop(NoRule)),
+            Commit(ServedOnly),
+            gets(from_client(V4).tcp(4000, 80, ACK), pass(Rule)),
+            sends(to_client(V4).tcp(80, 4000, ACK), pass(Established)),
+        ],
+    );
+    assert!(flows.v4.cuts.is_empty());
+}
+
 #[test]
 fn a_cut_and_forgotten_udp_exchange_goes_on_when_it_is_allowed_again() {
     play(

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod openers;
+mod settled;
 
 use policy_common::decide::{Context, from_pod, to_pod};
 use policy_core::modelled::{Flows, Modelled};
