@@ -348,3 +348,21 @@ fn what_was_cut_after_several_commits_does_not_come_back() {
         ],
     );
 }
+
+/// tables.rs: "As long as somebody goes on trying what was cut, it is not forgotten."
+#[test]
+fn a_cut_connection_was_last_seen_when_it_was_last_tried() {
+    let mut stage = Stage::new(Open);
+    let context = Context { ifindex: WEB, ingress_ifindex: UPLINK, has_socket: false };
+    let opening = Modelled::new(stage.node().tables());
+    assert!(to_pod(&from_client(V4).tcp(4000, 80, SYN)[..], &context, &opening).allow);
+    let flows = opening.into_flows();
+    stage.act(&Commit(Closed));
+    let mut modelled = Modelled::with_flows(stage.node().tables(), flows);
+    for now_s in [1, 2, 2, 7] {
+        modelled.now_s = now_s;
+        assert!(!to_pod(&from_client(V4).tcp(4000, 80, ACK)[..], &context, &modelled).allow);
+        let flows = modelled.flows.borrow();
+        assert_eq!(flows.v4.cuts.values().map(|cut| cut.seen_s).collect::<Vec<_>>(), [now_s]);
+    }
+}

@@ -62,6 +62,22 @@ fn a_socket_of_the_node_does_not_go_on_with_what_another_opened_under_its_addres
     assert!(flows.v4.flows.values().all(|flow| flow.state.is_node()), "it is the node's now");
 }
 
+/// A reply of the node makes it no connection of the node's, which policies could not cut.
+#[test]
+fn what_the_endpoint_opened_to_the_node_stays_the_endpoints() {
+    let to_host = |flags| Frame::new(V4, Web, Host).tcp(80, 4000, flags);
+    play(
+        Open,
+        [
+            sends(to_host(SYN), pass(NotIsolated)),
+            arrives(from_host(SYN_ACK), 0, pass(Established)),
+            sends(to_host(ACK), pass(Established)),
+            Step::Commit(Closed),
+            sends(to_host(ACK), drop(NoRule)),
+        ],
+    );
+}
+
 #[test]
 fn a_connection_was_last_seen_when_its_last_packet_came() {
     let stage = Stage::new(Open);
