@@ -78,6 +78,18 @@ fn what_the_endpoint_opened_to_the_node_stays_the_endpoints() {
     );
 }
 
+/// As a transparent proxy of the node does.
+#[test]
+fn a_socket_of_the_node_under_the_address_of_another_goes_on_with_its_connection() {
+    play(
+        Open,
+        [
+            arrives(from_client(V4).tcp(4000, 80, SYN), 0, pass(NotIsolated)),
+            arrives(from_client(V4).tcp(4000, 80, ACK), 0, pass(Established)),
+        ],
+    );
+}
+
 #[test]
 fn a_connection_was_last_seen_when_its_last_packet_came() {
     let stage = Stage::new(Open);
