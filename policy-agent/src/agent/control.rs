@@ -182,6 +182,9 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
         self.members.update(&batch);
         self.node.apply(&batch.events);
+        if !batch.events.is_empty() {
+            self.problems.objects_changed();
+        }
         if let Some(issues) = batch.issues {
             self.problems.source(issues);
         }

@@ -108,10 +108,14 @@ impl Problems {
         Some(self.of_node(IssueCode::UnknownNode, Level::Warning, message))
     }
 
-    /// Objects may have changed; all that is wrong with the source's input now.
+    /// Objects may have changed, and with them what is wrong with the whole.
+    pub fn objects_changed(&mut self) {
+        self.whole = None;
+    }
+
+    /// All that is wrong with the source's input now.
     pub fn source(&mut self, issues: Vec<Issue>) {
         self.source = issues;
-        self.whole = None;
     }
 
     /// Commits work.

@@ -53,8 +53,9 @@ impl Agent {
         agent
     }
 
+    /// Of issues nothing new.
     async fn tell(&self, events: Vec<Event>) {
-        self.tell_with(events, Vec::new()).await;
+        self.batches.send(Batch { events, ..Batch::default() }).await.expect("the loop runs");
     }
 
     async fn tell_with(&self, events: Vec<Event>, issues: Vec<Issue>) {
