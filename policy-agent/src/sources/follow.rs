@@ -38,6 +38,11 @@ pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, silence: Dur
                 issues.of_files(batch)
             }
             Some(told) = next_of(&mut mirror) => issues.of_mirror(told),
+            // Those that were aborted are not missed; one that failed would leave its member unheard for ever.
+            Some(Err(ended)) = members.tasks.join_next(), if !members.tasks.is_empty() => match ended.is_panic() {
+                true => return,
+                false => continue,
+            },
             Some((id, begun, batch)) = members_told.recv() => {
                 // What somebody said who is no member any more, or under other terms.
                 if members.running.get(&id).is_none_or(|running| running.begun != begun) {
@@ -96,8 +101,6 @@ impl Members {
             self.running.insert(id.clone(), running);
         }
         before.values().for_each(|gone| gone.task.abort());
-        // Those that were ended are let go.
-        while self.tasks.try_join_next().is_some() {}
     }
 
     fn begin(&mut self, id: ClusterId, terms: Terms) -> Running {

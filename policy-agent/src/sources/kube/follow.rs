@@ -147,15 +147,20 @@ impl<K: Kind> Follower<K> {
 
     /// The client in force, waited for if there is none; `None`: there will be none.
     async fn client(&mut self) -> Option<Client> {
+        // Other credentials may be another server's, whose versions mean something else.
+        if self.clients.has_changed().unwrap_or_default() {
+            self.version = None;
+        }
         self.clients.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Waits before the next try, but not once there are other credentials.
     async fn pause(&mut self) {
         let pause = self.backoff.next();
+        let mut clients = self.clients.clone();
         tokio::select! {
             () = sleep(pause) => {}
-            () = changed(&mut self.clients) => {}
+            () = changed(&mut clients) => {}
         }
     }
 
@@ -217,7 +222,14 @@ impl<K: Kind> Follower<K> {
                 },
                 Some(WatchEvent::Deleted(object)) => {
                     let deleted = convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0);
-                    self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await?;
+                    match (&mut listing, deleted) {
+                        // What happens while the list is streamed may come before its end.
+                        (Some(objects), Some((key, _))) => objects.retain(|object| object.key != key),
+                        (Some(_), None) => {}
+                        (None, deleted) => {
+                            self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await?;
+                        }
+                    }
                 }
                 Some(WatchEvent::Bookmark(bookmark)) => match listing.take() {
                     Some(objects) if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {

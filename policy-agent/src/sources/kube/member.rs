@@ -63,6 +63,11 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, silence: Duration, 
     loop {
         let batch = tokio::select! {
             Some(trouble) = refused.recv() => state.access(trouble),
+            // None of them ends of itself: it would be missing, and nobody would know.
+            Some(ended) = tasks.join_next() => match ended {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                _ => return,
+            },
             first = news.recv() => match first {
                 Some((collection, first)) => {
                     let mut batch = Batch::default();

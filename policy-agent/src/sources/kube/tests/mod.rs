@@ -80,9 +80,9 @@ impl Following {
         &self.last
     }
 
-    /// Waits until `expect` is the last that was said; returns all since the last time.
+    /// Waits until `expect` is said; returns all since the last time.
     async fn until(&mut self, expect: &str) -> Vec<String> {
-        while self.said.last().map(String::as_str) != Some(expect) {
+        while !self.said.iter().any(|word| word == expect) {
             self.next().await;
         }
         std::mem::take(&mut self.said)
@@ -202,6 +202,17 @@ async fn a_server_without_streaming_lists_is_asked_in_pages() {
 }
 
 #[tokio::test]
+async fn what_ends_while_a_list_is_streamed_is_not_in_it() {
+    let server = Server::start().await;
+    server.apply(PODS, pod("p", "1"));
+    server.apply(PODS, pod("q", "2"));
+    server.state().ends_while_listed = vec![pod("p", "1")];
+    let said = Following::start(&server, Role::Remote).until("synced").await;
+    assert!(said.contains(&"pods: q".to_owned()), "{said:?}");
+    assert!(!said.contains(&"+p 1".to_owned()), "{said:?}");
+}
+
+#[tokio::test]
 async fn who_may_not_ask_is_told_what_is_missing() {
     let server = Server::start().await;
     server.state().refuses = Some(403);
@@ -235,7 +246,6 @@ async fn other_credentials_are_used_at_once() {
     let (old, new) = (Server::start().await, Server::start().await);
     old.apply(PODS, pod("p", "1"));
     new.apply(PODS, pod("q", "2"));
-    new.state().oldest_is_now();
     let mut following = Following::start(&old, Role::Remote);
     following.until("synced").await;
     std::fs::write(following.folder.path().join("kubeconfig"), "no: kubeconfig: [").expect("written");
@@ -257,7 +267,6 @@ async fn credentials_of_a_secret_are_exchanged_while_it_is_followed() {
     let (local, old, new) = (Server::start().await, Server::start().await, Server::start().await);
     old.apply(PODS, pod("p", "1"));
     new.apply(PODS, pod("q", "2"));
-    new.state().oldest_is_now();
     let mut following = Following::by_secret(&local);
     following
         .issue(|issues| issues.iter().any(|issue| issue.contains("crosswall-system/b") && issue.contains("not there")))

@@ -35,6 +35,8 @@ pub struct State {
     pub streaming: Streaming,
     /// With this code everything that is asked is refused.
     pub refuses: Option<u16>,
+    /// What ends while a streamed list is told, before that list ends.
+    pub ends_while_listed: Vec<Value>,
     /// Whether it takes connections and says nothing.
     pub is_silent: bool,
     /// What was asked: path and query.
@@ -193,6 +195,7 @@ impl Server {
                 Streaming::Refused => first.push(event("ERROR", &status(500, "no progress is told"))),
                 Streaming::Offered | Streaming::Ignored => first.extend(state.of(&path).map(|it| event("ADDED", it))),
             }
+            first.extend(state.ends_while_listed.iter().map(|it| event("DELETED", it)));
             if state.streaming == Streaming::Offered {
                 let metadata = json!({"resourceVersion": state.version.to_string(),
                     "annotations": {"k8s.io/initial-events-end": "true"}});
@@ -222,12 +225,6 @@ impl State {
     fn one(&self, path: &str) -> Option<&Value> {
         let (collection, name) = path.rsplit_once('/')?;
         self.of(collection).find(|object| object["metadata"]["name"] == name)
-    }
-
-    /// Nothing that was before is remembered, so that whoever continues from elsewhere must list.
-    pub fn oldest_is_now(&mut self) {
-        self.version += 1000;
-        self.oldest = self.version;
     }
 
     fn of(&self, path: &str) -> impl Iterator<Item = &Value> {
