@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::heap;
 use super::members::Members;
 use super::problems::Problems;
 use super::seams::{Datapath, Discovery};
@@ -182,6 +183,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
         self.members.update(&batch);
         self.node.apply(&batch.events);
+        let events = std::mem::take(&mut batch.events).len();
+        heap::give_back(events);
         if !batch.events.is_empty() {
             self.problems.objects_changed();
         }

@@ -5,6 +5,7 @@ mod backoff;
 mod control;
 mod explain;
 mod find;
+mod heap;
 mod machine;
 mod members;
 mod options;
