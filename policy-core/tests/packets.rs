@@ -1,6 +1,10 @@
-//! The packet tables on the host.
+//! The packet tables on the host, and the addresses of which they show only a few.
+
+use std::net::Ipv6Addr;
 
 use policy_common::decide::{Context, from_pod, to_pod};
+use policy_common::family::V6;
+use policy_common::parse::Network;
 use policy_core::modelled::{Flows, Modelled};
 use policy_core::testing::packets::{Hook, Row, Stage, Step, WEB, rows};
 
@@ -40,4 +44,18 @@ fn every_row_of_the_packet_tables_holds_on_the_host() {
     assert!(rows.len() >= 120 && packets >= 300, "{} rows with {packets} packets", rows.len());
     let wrong: String = rows.iter().map(play).collect();
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// RFC 4291 §2.5.6 and §2.7.
+#[test]
+fn only_addresses_of_the_link_are_taken_for_them() {
+    let is = |what: fn(&[u8; 16]) -> bool, text: &str| what(&text.parse::<Ipv6Addr>().expect("an address").octets());
+    let of_link = ["fe80::1", "febf:ffff::1"].map(|text| is(V6::is_link_local, text));
+    let others = ["fec0::1", "fe40::1", "fd80::1", "2a80::1", "::fe80"].map(|text| is(V6::is_link_local, text));
+    assert_eq!((of_link, others), ([true; 2], [false; 5]));
+    let of_link = ["ff01::1", "ff02::1", "ff12::1"].map(|text| is(V6::is_link_multicast, text));
+    let others = ["ff05::1", "ff0e::1", "ff00::1", "fe02::1"].map(|text| is(V6::is_link_multicast, text));
+    assert_eq!((of_link, others), ([true; 3], [false; 4]));
+    let groups = ["ff02::1", "ff0e::1", "fe80::1", "fd00:ff::1"].map(|text| is(V6::is_multicast, text));
+    assert_eq!(groups, [true, true, false, false]);
 }

@@ -342,6 +342,8 @@ pub(super) fn only_v6(table: &mut Table) {
         Closed,
         [
             gets(link(Client, Web).hop_limit(254).neighbour(SOLICITATION, Web), drop(NoRule)),
+            gets(link(Client, Web).hop_limit(2).icmp(131, &[0; 20]), drop(NoRule)),
+            gets(link(Client, Web).hop_limit(2).icmp(143, &[0; 4]), drop(NoRule)),
             sends(link(Web, Client).hop_limit(64).neighbour(ADVERTISEMENT, Web), drop(NoRule)),
         ],
     );
