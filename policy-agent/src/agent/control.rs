@@ -185,7 +185,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.node.apply(&batch.events);
         let events = std::mem::take(&mut batch.events).len();
         heap::give_back(events);
-        if !batch.events.is_empty() {
+        if events > 0 {
             self.problems.objects_changed();
         }
         if let Some(issues) = batch.issues {
