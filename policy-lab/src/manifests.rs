@@ -53,13 +53,24 @@ pub enum MemberSource {
     Directory,
     /// From the API server that a kubeconfig names.
     Kubeconfig(PathBuf),
+    /// The same by two users: its own agents may read more there than those of other members.
+    Kubeconfigs {
+        /// That of its own agents.
+        own: PathBuf,
+        /// That of all others.
+        others: PathBuf,
+    },
 }
 
 impl MemberSource {
-    fn to_json(&self, id: &str) -> Value {
+    /// As it stands for `id` in the file in which `local` is the local member.
+    fn to_json(&self, id: &str, local: &str) -> Value {
         match self {
             Self::Directory => json!({"directory": {"path": id}}),
             Self::Kubeconfig(path) => json!({"kubeconfig": {"path": path}}),
+            Self::Kubeconfigs { own, others } => {
+                json!({"kubeconfig": {"path": if id == local { own } else { others }}})
+            }
         }
     }
 }
@@ -231,20 +242,20 @@ impl Manifests {
     }
 
     fn write_cluster_sets(&self) -> Result<()> {
-        let members: Vec<Value> = self
-            .members
-            .iter()
-            .map(|(id, MemberRecord { labels, pod_cidrs, source })| {
-                json!({
-                    "id": id,
-                    "source": source.to_json(id),
-                    "podCIDRs": pod_cidrs,
-                    "labels": labels,
-                })
-            })
-            .collect();
         let ClusterSetSettings { name, default_peer_scope, cluster_labels } = &self.settings;
         for local in self.members.keys() {
+            let members: Vec<Value> = self
+                .members
+                .iter()
+                .map(|(id, MemberRecord { labels, pod_cidrs, source })| {
+                    json!({
+                        "id": id,
+                        "source": source.to_json(id, local),
+                        "podCIDRs": pod_cidrs,
+                        "labels": labels,
+                    })
+                })
+                .collect();
             let object = json!({
                 "apiVersion": "crosswall.dev/v1alpha1",
                 "kind": "ClusterSet",
@@ -355,15 +366,19 @@ mod tests {
         let mut manifests = Manifests::create(&root, ClusterSetSettings::default()).expect("made");
         let kubeconfig = MemberSource::Kubeconfig("/run/b.kubeconfig".into());
         let b = MemberRecord { source: kubeconfig, ..MemberRecord::default() };
-        for (id, record) in [("a", MemberRecord::default()), ("b", b)] {
+        let users = MemberSource::Kubeconfigs { own: "/run/agent".into(), others: "/run/reader".into() };
+        let c = MemberRecord { source: users, ..MemberRecord::default() };
+        for (id, record) in [("a", MemberRecord::default()), ("b", b), ("c", c)] {
             manifests.set_member(id, record).expect("written");
         }
-        for local in ["a", "b"] {
+        for local in ["a", "b", "c"] {
             let text = fs::read_to_string(manifests.cluster_set(local)).expect("read");
             let file: Value = serde_json::from_str(&text).expect("it is JSON");
-            let sources = [0, 1].map(|member| &file["spec"]["members"][member]["source"]);
+            let sources = [0, 1, 2].map(|member| &file["spec"]["members"][member]["source"]);
             assert_eq!(sources[0], &json!({"directory": {"path": "a"}}));
             assert_eq!(sources[1], &json!({"kubeconfig": {"path": "/run/b.kubeconfig"}}));
+            let user = if local == "c" { "/run/agent" } else { "/run/reader" };
+            assert_eq!(sources[2], &json!({"kubeconfig": {"path": user}}));
         }
         fs::remove_dir_all(root).expect("removed");
     }
