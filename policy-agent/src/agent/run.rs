@@ -9,7 +9,7 @@ use anyhow::Context;
 use policy_core::plan::TableState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -56,6 +56,9 @@ fn log_to_stderr(level: tracing::Level) {
     // Libraries say what their errors say too, connection by connection.
     let others = if level == tracing::Level::TRACE { tracing::Level::DEBUG } else { tracing::Level::ERROR };
     let targets = Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level);
+    // This one says that requests fail without saying whose; what they mean for a member is told once.
+    let targets =
+        if level == tracing::Level::TRACE { targets } else { targets.with_target("kube_client", LevelFilter::OFF) };
     tracing_subscriber::registry().with(fmt).with(targets).init();
 }
 
