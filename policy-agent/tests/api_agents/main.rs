@@ -1,0 +1,13 @@
+//! Real agents that get everything from real API servers, and real traffic between pods of two clusters.
+
+#[path = "../support/agents.rs"]
+mod agents;
+mod bulk;
+mod changes;
+mod client;
+mod clusters;
+mod liar;
+mod outages;
+mod rights;
+mod silence;
+mod start;
