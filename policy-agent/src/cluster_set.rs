@@ -184,6 +184,13 @@ fn spec(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<ClusterSet, U
     {
         return Err(notes.unreadable(&at.member("local"), format_args!("no member has the id {:?}", local.as_str())));
     }
+    let is_local = |entry: &MemberEntry| local.as_ref() == Some(&entry.member.id);
+    if let Some(number) = members.iter().position(|entry| is_local(entry) && entry.stale_after.is_some()) {
+        let message = "the last known state of the local cluster always stays: without it no policy would be enforced";
+        let list = at.member("members");
+        let elements = list.elements(notes)?;
+        notes.warn(IssueCode::IneffectiveField, &elements[number].member("staleAfter"), message);
+    }
     Ok(ClusterSet { local, default_scope: default_scope?, cluster_labels: cluster_labels?, members })
 }
 

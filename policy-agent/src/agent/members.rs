@@ -1,6 +1,6 @@
 //! Which members of the ClusterSet have told all they have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use policy_core::model::{ClusterConfig, ClusterId, Event, IssueCode};
@@ -44,17 +44,21 @@ impl Members {
         self.heard
             .extend(heard.iter().filter(|(id, _)| self.states.contains_key(*id)).map(|(id, at)| (id.clone(), *at)));
         let Some(issues) = issues else { return };
-        let unusable: BTreeSet<&str> = issues
-            .iter()
-            .filter(|issue| issue.code == IssueCode::UnusableSource)
-            .map(|issue| issue.object.as_str())
-            .collect();
-        for (id, state) in &mut self.states {
-            *state = match (*state, unusable.contains(id.as_str())) {
-                (SyncState::Waiting, _) => SyncState::Waiting,
-                (SyncState::Synced | SyncState::Lost, true) => SyncState::Lost,
-                (SyncState::Synced | SyncState::Lost, false) => SyncState::Synced,
+        let mut troubled: BTreeMap<&str, SyncState> = BTreeMap::new();
+        for issue in issues {
+            let state = match issue.code {
+                IssueCode::UnusableSource => SyncState::Lost,
+                IssueCode::RestoredSource => SyncState::Restored,
+                IssueCode::StaleSource => SyncState::Stale,
+                _ => continue,
             };
+            let known = troubled.entry(&issue.object).or_insert(state);
+            *known = (*known).max(state);
+        }
+        for (id, state) in &mut self.states {
+            if *state != SyncState::Waiting {
+                *state = troubled.get(id.as_str()).copied().unwrap_or(SyncState::Synced);
+            }
         }
     }
 

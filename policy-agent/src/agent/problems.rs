@@ -46,9 +46,10 @@ pub enum News {
 }
 
 impl Problems {
-    /// Why a member cannot be followed now, if that is so.
+    /// Why a member cannot be followed now, or what is known of it is old, if that is so.
     pub fn unusable(&self, cluster: &ClusterId) -> Option<String> {
-        let of_member = |issue: &&Issue| issue.code == IssueCode::UnusableSource && issue.object == cluster.as_str();
+        let codes = [IssueCode::UnusableSource, IssueCode::RestoredSource, IssueCode::StaleSource];
+        let of_member = |issue: &&Issue| codes.contains(&issue.code) && issue.object == cluster.as_str();
         let messages: Vec<&str> = self.source.iter().filter(of_member).map(|issue| issue.message.as_str()).collect();
         (!messages.is_empty()).then(|| messages.join("; "))
     }

@@ -23,7 +23,12 @@ use crate::datapath::{self, Capacities, Datapath};
 use crate::discovery::Discovery;
 use crate::metrics::MetricsServer;
 use crate::sources;
+use crate::sources::kube::{Conduct, snapshot::Scribe};
 
+/// What a member has not told after this part of the time for which it is waited for is looked for in its snapshot…
+const RESTORE_SHARE: f64 = 0.4;
+/// … and after so long at most.
+const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 /// How many batches may wait before the source does.
 const BATCHES: usize = 64;
 /// How many questions may wait before those who ask do.
@@ -64,6 +69,7 @@ fn log_to_stderr(level: tracing::Level) {
 
 async fn run(options: RunOptions) -> anyhow::Result<()> {
     let _state_dir = StateDir::take(&options.state_dir)?;
+    let scribe = Scribe::start(options.state_dir.join("members")).context("cannot start the writer of snapshots")?;
     // Signals are listened to before anything is touched.
     let asked = asked_to_end()?;
     tokio::pin!(asked);
@@ -73,13 +79,14 @@ async fn run(options: RunOptions) -> anyhow::Result<()> {
     };
     let (datapath, tables) = Datapath::open(&options.bpffs, &Capacities::default())?;
     let network = Discovery::open()?;
-    serve(options, source, tables, datapath, network, asked).await
+    serve(options, source, Some(scribe), tables, datapath, network, asked).await
 }
 
 /// Runs the loop over a machine until it is asked to end.
 async fn serve<D: seams::Datapath, N: seams::Discovery>(
     options: RunOptions,
     source: Found,
+    scribe: Option<Scribe>,
     tables: TableState,
     datapath: D,
     network: N,
@@ -108,8 +115,12 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     }
     // Last of all that can fail: its file is removed at the end.
     tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
-    let silence = Duration::from_secs(options.watch_silence);
-    tokio::spawn(sources::follow::follow(files, mirror, silence, batch_sender));
+    let conduct = Conduct {
+        silence: Duration::from_secs(options.watch_silence),
+        restore_after: Duration::from_secs(options.sync_deadline).mul_f64(RESTORE_SHARE).min(RESTORE_LIMIT),
+        scribe,
+    };
+    tokio::spawn(sources::follow::follow(files, mirror, conduct, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);
     let ending = control.run(Inbox { batches, queries, scrapes }, asked).await;
     // What is left of it would only be answered by nobody.
@@ -166,7 +177,7 @@ mod tests {
         let options = options(folder.path(), &["--metrics", &address]);
         let source = find(&options).await.expect("it can be read");
         let (machine, tables) = (Machine::default(), TableState::default());
-        let served = serve(options, source, tables, machine.clone(), machine, std::future::pending()).await;
+        let served = serve(options, source, None, tables, machine.clone(), machine, std::future::pending()).await;
         let error = served.expect_err("the port is taken").to_string();
         assert!(error.contains("--metrics"), "{error}");
         assert!(!folder.path().join("agent.sock").exists());

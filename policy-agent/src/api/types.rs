@@ -279,8 +279,8 @@ pub struct Cluster {
     pub addresses_rejected: usize,
 }
 
-/// What is known of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is known of a member, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncState {
     /// It has told all it has.
@@ -289,6 +289,10 @@ pub enum SyncState {
     Waiting,
     /// It had, but cannot be reached now: its last known state counts.
     Lost,
+    /// It has not told anything since the agent began, but the agent before it: what that one kept counts.
+    Restored,
+    /// It was not heard for as long as its `staleAfter`: what is that old counts no more.
+    Stale,
 }
 
 /// What both ends say of a new connection.

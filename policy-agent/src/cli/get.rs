@@ -150,6 +150,8 @@ fn clusters(clusters: &[Cluster]) -> String {
             SyncState::Synced => good("synced"),
             SyncState::Waiting => doubtful("waiting"),
             SyncState::Lost => bad("lost: last known state"),
+            SyncState::Restored => bad("restored from a snapshot"),
+            SyncState::Stale => bad("stale: counts no more"),
         };
         let name = if cluster.local { format!("{} (local)", cluster.id) } else { cluster.id.clone() };
         let rejected = cluster.addresses_rejected;

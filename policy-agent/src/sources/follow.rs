@@ -2,7 +2,6 @@
 //! task of its own. What all of them say comes out as the batches of one source.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use policy_core::model::{ClusterId, Issue};
 use tokio::sync::mpsc;
@@ -10,20 +9,19 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Batch;
 use super::files::{self, FilesSource, Told};
-use super::kube::{Mirror, Role, Terms, follow_member};
+use super::kube::{Conduct, Mirror, Role, Terms, follow_member};
 use crate::cluster_set::{ClusterSet, Source};
 
 /// How much a member may tell before it is taken.
 const BATCHES: usize = 16;
 
-/// Follows the ClusterSet and its members until nobody listens. A server that is `silent` for so long is given up and
-/// asked anew. The ClusterSet file may be the `mirror` of a ConfigMap.
-pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, silence: Duration, batches: mpsc::Sender<Batch>) {
+/// Follows the ClusterSet and its members until nobody listens. The ClusterSet file may be the `mirror` of a ConfigMap.
+pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, conduct: Conduct, batches: mpsc::Sender<Batch>) {
     let (told, mut files_told) = mpsc::channel(BATCHES);
     let (member_told, mut members_told) = mpsc::channel(BATCHES);
     let mut tasks = JoinSet::new();
     tasks.spawn(files::watch(files, told));
-    let mut members = Members { silence, told: member_told, running: BTreeMap::new(), tasks: JoinSet::new(), begun: 0 };
+    let mut members = Members { conduct, told: member_told, running: BTreeMap::new(), tasks: JoinSet::new(), begun: 0 };
     let mut issues = Issues::default();
     loop {
         let batch = tokio::select! {
@@ -66,7 +64,7 @@ async fn next_of(mirror: &mut Option<Mirror>) -> Option<Vec<Issue>> {
 
 /// The members that are followed, each by a task.
 struct Members {
-    silence: Duration,
+    conduct: Conduct,
     told: mpsc::Sender<(ClusterId, u64, Batch)>,
     running: BTreeMap<ClusterId, Running>,
     tasks: JoinSet<()>,
@@ -87,10 +85,10 @@ impl Members {
         let local = cluster_set.local_access().cloned();
         let mut before = std::mem::take(&mut self.running);
         for entry in &cluster_set.members {
-            let Source::Kube(access) = &entry.source else { continue };
+            let Source::Kube(access) = entry.source.clone() else { continue };
             let id = &entry.member.id;
             let role = if cluster_set.local.as_ref() == Some(id) { Role::Local } else { Role::Remote };
-            let terms = Terms { role, access: access.clone(), local: local.clone() };
+            let terms = Terms { role, access, local: local.clone(), stale_after: entry.stale_after };
             let running = match before.remove(id) {
                 Some(running) if running.terms == terms => running,
                 other => {
@@ -101,12 +99,15 @@ impl Members {
             self.running.insert(id.clone(), running);
         }
         before.values().for_each(|gone| gone.task.abort());
+        if let Some(scribe) = &self.conduct.scribe {
+            scribe.keep(self.running.keys().cloned().collect());
+        }
     }
 
     fn begin(&mut self, id: ClusterId, terms: Terms) -> Running {
         self.begun += 1;
-        let (begun, told, silence) = (self.begun, self.told.clone(), self.silence);
-        let followed = terms.clone();
+        let (begun, told) = (self.begun, self.told.clone());
+        let (followed, conduct) = (terms.clone(), self.conduct.clone());
         let task = self.tasks.spawn(async move {
             let (batches, mut said) = mpsc::channel(1);
             let pass_on = async {
@@ -116,7 +117,7 @@ impl Members {
                     }
                 }
             };
-            tokio::join!(follow_member(id.clone(), followed, silence, batches), pass_on);
+            tokio::join!(follow_member(id.clone(), followed, conduct, batches), pass_on);
         });
         Running { terms, begun, task }
     }

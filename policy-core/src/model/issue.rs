@@ -30,6 +30,14 @@ pub enum IssueCode {
     UnreadableClusterSet,
     /// A member's source cannot be used, as a directory that is missing; its last known state stays in force.
     UnusableSource,
+    /// A member's API server has told nothing since the agent began; what a snapshot has of it is in force.
+    RestoredSource,
+    /// A member was not heard for as long as its `staleAfter`; what is that old counts no more.
+    StaleSource,
+    /// A member's snapshot is not believed, or cannot be written.
+    UnusableSnapshot,
+    /// A field says nothing where it stands; ignored.
+    IneffectiveField,
     /// An object names no known field; ignored.
     UnknownField,
     /// The same object stands in two places; the later wins.

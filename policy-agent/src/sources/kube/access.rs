@@ -145,6 +145,8 @@ impl Here {
 
 fn client_of(mut config: Config) -> Result<Client, Trouble> {
     config.connect_timeout = Some(CONNECT_PATIENCE);
+    // Whoever asks tries again itself, and says meanwhile what is wrong.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| Trouble::no_access(chain(&error)))
 }
 

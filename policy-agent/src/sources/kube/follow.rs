@@ -4,7 +4,10 @@
 //! is continued from the last version that it told; only when the server has forgotten that version (410), everything is
 //! listed anew. A server that says nothing for too long is not waited for: it tells at least bookmarks, about one a minute.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -19,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::collection::{Collection, Kind, Slim};
+use super::snapshot::Journal;
 use super::trouble::Trouble;
 use crate::convert::{self, ObjectKey, Reading};
 
@@ -48,18 +52,32 @@ pub enum News {
     Failed(Trouble),
 }
 
+/// What following a collection needs.
+pub struct Setting {
+    /// The member, as we call it.
+    pub cluster: ClusterId,
+    /// Those who ask its API server.
+    pub clients: watch::Receiver<Option<Client>>,
+    /// After so long without a word the server is asked anew.
+    pub silence: Duration,
+    /// Where to tell.
+    pub told: mpsc::Sender<(Collection, News)>,
+    /// What is told is noted here too.
+    pub journal: Journal,
+    /// Set by whoever listens: what was told is forgotten, so everything must be listed.
+    pub forgotten: Arc<AtomicBool>,
+}
+
 /// Follows a collection until nobody listens; whatever is told begins with a list.
-pub async fn follow<K: Kind>(
-    cluster: ClusterId,
-    clients: watch::Receiver<Option<Client>>,
-    silence: Duration,
-    told: mpsc::Sender<(Collection, News)>,
-) {
+pub async fn follow<K: Kind>(setting: Setting) {
+    let Setting { cluster, clients, silence, told, journal, forgotten } = setting;
     let follower = Follower::<K> {
         cluster,
         clients,
         silence,
         told,
+        journal,
+        forgotten,
         version: None,
         streams: true,
         backoff: Backoff::default(),
@@ -76,6 +94,8 @@ struct Deaf;
 enum Ended {
     /// As watches do.
     Regularly,
+    /// Everything is to be listed, though the server could go on.
+    ToBeListed,
     /// There are other credentials: what was begun with the old ones must not go on.
     Superseded,
     /// The server has forgotten the version from which the watch was to continue.
@@ -106,6 +126,8 @@ struct Follower<K> {
     clients: watch::Receiver<Option<Client>>,
     silence: Duration,
     told: mpsc::Sender<(Collection, News)>,
+    journal: Journal,
+    forgotten: Arc<AtomicBool>,
     /// From where a watch continues; `None`: everything must be listed.
     version: Option<String>,
     /// Whether the server may have streaming lists.
@@ -130,6 +152,7 @@ impl<K: Kind> Follower<K> {
                 Ended::Deaf => return Err(Deaf),
                 Ended::Superseded => self.backoff.succeeded(),
                 Ended::NoStreaming => self.streams = false,
+                Ended::ToBeListed => self.version = None,
                 Ended::Regularly if begun.elapsed() >= SHORT => {}
                 Ended::Regularly => sleep(self.backoff.next()).await,
                 Ended::Expired => {
@@ -169,7 +192,13 @@ impl<K: Kind> Follower<K> {
     }
 
     async fn round(&mut self, client: &Client) -> Ended {
+        if self.forgotten.swap(false, Ordering::Relaxed) {
+            self.version = None;
+        }
         let round = async {
+            if self.version.is_none() {
+                self.journal.begin();
+            }
             if self.version.is_none() && !self.streams {
                 self.list(client).await?;
             }
@@ -181,7 +210,7 @@ impl<K: Kind> Follower<K> {
     /// Lists in pages.
     async fn list(&mut self, client: &Client) -> Result<(), Ended> {
         let mut objects = Vec::new();
-        let version = pages::<K>(client, |object| objects.extend(self.read(object))).await?;
+        let version = pages::<K>(client, |object| objects.extend(self.list_object(object))).await?;
         self.listed(objects, version).await
     }
 
@@ -189,15 +218,23 @@ impl<K: Kind> Follower<K> {
         convert::read_typed(&self.cluster, K::COLLECTION.object_type(), &object.0)
     }
 
+    /// Reads an object of a list.
+    fn list_object(&mut self, object: &Slim<K>) -> Option<Reading> {
+        let reading = self.read(object)?;
+        self.journal.listed(&object.0);
+        Some(reading)
+    }
+
     async fn listed(&mut self, objects: Vec<Reading>, version: String) -> Result<(), Ended> {
         self.tell(News::Listed(objects)).await?;
+        self.journal.complete();
         self.seen(Some(&version));
         Ok(())
     }
 
     /// Watches; first the objects that exist, if they are not known.
     async fn watch(&mut self, client: &Client) -> Result<Ended, Ended> {
-        let mut listing = self.version.is_none().then(Vec::new);
+        let mut listing = self.version.is_none().then(Listing::default);
         let mut parameters = WatchParams::default().timeout(WATCH_SECONDS);
         if listing.is_some() {
             parameters = parameters.initial_events();
@@ -207,6 +244,9 @@ impl<K: Kind> Follower<K> {
         let begun = within(PATIENCE, client.request_events::<Slim<K>>(request.map_err(kube::Error::BuildRequest)?));
         let mut events = pin!(begun.await?.map_err(|error| refusal(error, listing.is_some()))?);
         loop {
+            if listing.is_none() && (self.forgotten.load(Ordering::Relaxed) || self.journal.wants_list()) {
+                return Ok(Ended::ToBeListed);
+            }
             let event = match timeout(self.silence, events.try_next()).await {
                 Ok(event) => event.map_err(|error| refusal(error, listing.is_some()))?,
                 // An old server takes a request for a streamed list as one for an ordinary watch, which never says
@@ -217,14 +257,21 @@ impl<K: Kind> Follower<K> {
             match event {
                 None => return Ok(Ended::Regularly),
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut listing {
-                    Some(objects) => objects.extend(self.read(&object)),
+                    Some(listing) => {
+                        if let Some(reading) = self.list_object(&object) {
+                            listing.gone.remove(&reading.key);
+                            listing.objects.push(reading);
+                        }
+                    }
                     None => self.changed(&object, self.read(&object).map(News::Applied)).await?,
                 },
                 Some(WatchEvent::Deleted(object)) => {
                     let deleted = convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0);
                     match (&mut listing, deleted) {
-                        // What happens while the list is streamed may come before its end.
-                        (Some(objects), Some((key, _))) => objects.retain(|object| object.key != key),
+                        (Some(listing), Some((key, _))) => {
+                            listing.objects.retain(|object| object.key != key);
+                            listing.gone.insert(key, object);
+                        }
                         (Some(_), None) => {}
                         (None, deleted) => {
                             self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await?;
@@ -232,12 +279,16 @@ impl<K: Kind> Follower<K> {
                     }
                 }
                 Some(WatchEvent::Bookmark(bookmark)) => match listing.take() {
-                    Some(objects) if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
+                    Some(Listing { objects, gone })
+                        if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) =>
+                    {
                         self.listed(objects, bookmark.metadata.resource_version).await?;
+                        gone.values().for_each(|object| self.journal.deleted(&object.0));
                     }
-                    Some(objects) => listing = Some(objects),
+                    Some(unfinished) => listing = Some(unfinished),
                     None => {
                         self.tell(News::Unchanged).await?;
+                        self.journal.heard();
                         self.seen(Some(&bookmark.metadata.resource_version));
                     }
                 },
@@ -249,7 +300,14 @@ impl<K: Kind> Follower<K> {
     /// Tells of an object. Only what was told is seen: this may be given up while it waits.
     async fn changed(&mut self, object: &Slim<K>, news: Option<News>) -> Result<(), Ended> {
         if let Some(news) = news {
+            let is_deleted = matches!(news, News::Deleted(..));
             self.tell(news).await?;
+            // Noted at once, so that no commit is ahead of the disk for longer than its writer takes.
+            if is_deleted {
+                self.journal.deleted(&object.0);
+            } else {
+                self.journal.applied(&object.0);
+            }
         }
         self.seen(object.resource_version());
         Ok(())
@@ -261,6 +319,20 @@ impl<K: Kind> Follower<K> {
             self.version = Some(version.to_owned());
         }
         self.backoff.succeeded();
+    }
+}
+
+/// What a streamed list has told up to now. What happens meanwhile may come before its end.
+struct Listing<K> {
+    objects: Vec<Reading>,
+    /// Those that were listed and ended since.
+    gone: BTreeMap<ObjectKey, Slim<K>>,
+}
+
+// Derived, it would ask the same of the kind.
+impl<K> Default for Listing<K> {
+    fn default() -> Self {
+        Self { objects: Vec::new(), gone: BTreeMap::new() }
     }
 }
 

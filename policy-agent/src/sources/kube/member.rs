@@ -1,22 +1,27 @@
 //! One member of the ClusterSet whose objects an API server has: all its collections, as one source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use kube::Client;
 use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::access::{Access, Here, Offers};
 use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
-use super::follow::{News, follow};
+use super::follow::{News, Setting, follow};
+use super::snapshot::{self, Health, Journal, Restored, Scribe, Unrestored};
 use super::trouble::Trouble;
 use crate::convert::{Object, ObjectKey, Reading};
 use crate::sources::Batch;
 
 /// How much of a collection may be told before it is taken.
 const NEWS: usize = 256;
+/// How often the clock is looked at for what counts no more.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a member is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,21 +50,39 @@ pub struct Terms {
     pub access: Access,
     /// The local cluster's, which has the Secrets of others.
     pub local: Option<Here>,
+    /// How long its last known state stays while it is not heard; for ever where absent, and that of the local cluster.
+    pub stale_after: Option<Duration>,
+}
+
+/// How all members are followed.
+#[derive(Clone, Debug)]
+pub struct Conduct {
+    /// A server that says nothing for so long is asked anew.
+    pub silence: Duration,
+    /// What a member has not told after so long is looked for in its snapshot, sooner if its server cannot be asked.
+    pub restore_after: Duration,
+    /// Who keeps snapshots; `None`: there are none.
+    pub scribe: Option<Scribe>,
 }
 
 /// Follows a member until nobody listens.
-pub async fn follow_member(cluster: ClusterId, terms: Terms, silence: Duration, batches: mpsc::Sender<Batch>) {
-    let Terms { role, access, local } = terms;
+pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, batches: mpsc::Sender<Batch>) {
+    let Terms { role, access, local, stale_after } = terms;
     let (clients, clients_here) = watch::channel(None);
     let (told, mut news) = mpsc::channel(NEWS);
     let (refusals, mut refused) = mpsc::channel(1);
+    let (journals, mut health) = journals(&cluster, role, conduct.scribe.as_ref());
+    let mut state = State::new(cluster.clone(), role, stale_after.map(|limit| limit.max(conduct.silence)));
     let mut tasks = JoinSet::new();
     tasks.spawn(access.provide(local, Offers { clients, refusals }));
-    for collection in role.collections() {
-        spawn(&mut tasks, *collection, &cluster, &clients_here, silence, &told);
+    for (collection, journal) in role.collections().iter().zip(journals) {
+        let forgotten = Arc::clone(state.forgotten.entry(*collection).or_default());
+        let (cluster, clients, told) = (cluster.clone(), clients_here.clone(), told.clone());
+        let setting = Setting { cluster, clients, silence: conduct.silence, told, journal, forgotten };
+        spawn(&mut tasks, *collection, setting);
     }
     drop(told);
-    let mut state = State::new(cluster, role);
+    let mut restoring = Restoring::new(cluster, conduct);
     loop {
         let batch = tokio::select! {
             Some(trouble) = refused.recv() => state.access(trouble),
@@ -80,42 +103,111 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, silence: Duration, 
                 }
                 None => return,
             },
+            Ok(()) = health.changed() => state.health(health.borrow_and_update().clone()),
+            restored = restoring.next() => match restored {
+                Some(restored) => state.restore(restored),
+                None => {
+                    restoring.begin(state.unlisted());
+                    continue;
+                }
+            },
+            () = sleep(state.until_stale()), if state.stale_after.is_some() => state.expire(),
         };
-        if batches.send(batch).await.is_err() {
+        if state.is_troubled() {
+            restoring.begin(state.unlisted());
+        }
+        if batch != Batch::default() && batches.send(batch).await.is_err() {
             return;
         }
     }
 }
 
-fn spawn(
-    tasks: &mut JoinSet<()>,
-    collection: Collection,
-    cluster: &ClusterId,
-    clients: &watch::Receiver<Option<Client>>,
-    silence: Duration,
-    told: &mpsc::Sender<(Collection, News)>,
-) {
-    let (cluster, clients, told) = (cluster.clone(), clients.clone(), told.clone());
+/// A journal for each of a member's collections, and what keeps them from being written.
+fn journals(cluster: &ClusterId, role: Role, scribe: Option<&Scribe>) -> (Vec<Journal>, watch::Receiver<Health>) {
+    match scribe {
+        Some(scribe) => scribe.follow(cluster, role.collections()),
+        None => {
+            let none = |collection: &Collection| Journal::none(cluster.clone(), *collection);
+            (role.collections().iter().map(none).collect(), watch::channel(Health::new()).1)
+        }
+    }
+}
+
+fn spawn(tasks: &mut JoinSet<()>, collection: Collection, setting: Setting) {
     match collection {
-        Collection::Namespaces => tasks.spawn(follow::<Namespaces>(cluster, clients, silence, told)),
-        Collection::Nodes => tasks.spawn(follow::<Nodes>(cluster, clients, silence, told)),
-        Collection::NetworkPolicies => tasks.spawn(follow::<NetworkPolicies>(cluster, clients, silence, told)),
-        Collection::Pods => tasks.spawn(follow::<Pods>(cluster, clients, silence, told)),
+        Collection::Namespaces => tasks.spawn(follow::<Namespaces>(setting)),
+        Collection::Nodes => tasks.spawn(follow::<Nodes>(setting)),
+        Collection::NetworkPolicies => tasks.spawn(follow::<NetworkPolicies>(setting)),
+        Collection::Pods => tasks.spawn(follow::<Pods>(setting)),
     };
+}
+
+/// Looks for what a member has not told in its snapshot, once.
+struct Restoring {
+    cluster: ClusterId,
+    scribe: Option<Scribe>,
+    due: Instant,
+    reading: Option<JoinHandle<Result<Vec<Restored>, Unrestored>>>,
+}
+
+impl Restoring {
+    fn new(cluster: ClusterId, conduct: Conduct) -> Self {
+        Self { cluster, scribe: conduct.scribe, due: Instant::now() + conduct.restore_after, reading: None }
+    }
+
+    /// Begins to read what there is of these collections, if that was not done before, where nobody waits for the disk.
+    fn begin(&mut self, collections: Vec<Collection>) {
+        if let Some(scribe) = self.scribe.take()
+            && !collections.is_empty()
+        {
+            let cluster = self.cluster.clone();
+            let read = move || snapshot::restore(scribe.folder(), &cluster, &collections);
+            self.reading = Some(tokio::task::spawn_blocking(read));
+        }
+    }
+
+    /// What was read, or `None`: it is time to read. Waits for ever once that is over.
+    async fn next(&mut self) -> Option<Result<Vec<Restored>, Unrestored>> {
+        match &mut self.reading {
+            Some(reading) => {
+                let read = reading.await;
+                self.reading = None;
+                // Ends early only with the runtime itself.
+                Some(read.ok()?)
+            }
+            None if self.scribe.is_some() => {
+                sleep_until(self.due).await;
+                None
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// What is known of a member beside its objects, which only the control loop keeps.
 struct State {
     cluster: ClusterId,
     role: Role,
-    /// The collections that have been listed.
+    /// How long what it told stays while it is not heard; `None`: for ever.
+    stale_after: Option<Duration>,
+    /// The collections of which all objects have been told, by the server or from a snapshot.
     listed: BTreeSet<Collection>,
+    /// Those of them that a snapshot told, and how old it was then.
+    restored: BTreeMap<Collection, Duration>,
+    /// Those of them that count no more, since they were not heard for so long.
+    stale: BTreeSet<Collection>,
+    /// Tells a collection's follower that it must list.
+    forgotten: BTreeMap<Collection, Arc<AtomicBool>>,
     /// When each collection's server was last heard.
     heard: BTreeMap<Collection, SystemTime>,
     /// What keeps collections from being followed.
     troubles: BTreeMap<Collection, Trouble>,
     /// Why there are no credentials, or no new ones.
     access: Option<Trouble>,
+    /// Why the snapshot is not believed.
+    refusal: Option<String>,
+    /// Why the snapshot cannot be written.
+    unwritten: Health,
     /// What is wrong with objects.
     issues: BTreeMap<ObjectKey, Vec<Issue>>,
     /// Whether `issues`, or why something cannot be followed, changed since they were told.
@@ -123,14 +215,20 @@ struct State {
 }
 
 impl State {
-    fn new(cluster: ClusterId, role: Role) -> Self {
+    fn new(cluster: ClusterId, role: Role, stale_after: Option<Duration>) -> Self {
         Self {
             cluster,
             role,
+            stale_after: stale_after.filter(|_| role == Role::Remote),
             listed: BTreeSet::new(),
+            restored: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             heard: BTreeMap::new(),
             troubles: BTreeMap::new(),
             access: None,
+            refusal: None,
+            unwritten: Health::new(),
             issues: BTreeMap::new(),
             changed: true,
         }
@@ -143,6 +241,91 @@ impl State {
         self.finish(Batch::default())
     }
 
+    /// Takes in what keeps journals from being written.
+    fn health(&mut self, unwritten: Health) -> Batch {
+        self.changed |= self.unwritten != unwritten;
+        self.unwritten = unwritten;
+        self.finish(Batch::default())
+    }
+
+    /// Whether something cannot be followed now.
+    fn is_troubled(&self) -> bool {
+        self.access.is_some() || !self.troubles.is_empty()
+    }
+
+    /// The collections of which nothing is known.
+    fn unlisted(&self) -> Vec<Collection> {
+        self.role.collections().iter().filter(|collection| !self.listed.contains(collection)).copied().collect()
+    }
+
+    /// Takes in what a snapshot says, but where the server has told it meanwhile.
+    fn restore(&mut self, read: Result<Vec<Restored>, Unrestored>) -> Batch {
+        let mut batch = Batch::default();
+        match read {
+            Err(Unrestored::Absent(collection)) => {
+                tracing::info!(
+                    "{}: nothing is kept of its {collection}, so its API server is waited for",
+                    self.cluster
+                );
+            }
+            Err(refused @ Unrestored::Refused { .. }) => {
+                self.refusal = Some(refused.to_string());
+                self.changed = true;
+            }
+            Ok(collections) => {
+                for Restored { collection, readings, heard } in collections {
+                    if self.listed.contains(&collection) {
+                        continue;
+                    }
+                    self.changed = true;
+                    self.heard.insert(collection, heard);
+                    if self.is_stale(heard) {
+                        self.forget(collection, &mut batch);
+                    } else {
+                        self.restored.insert(collection, heard.elapsed().unwrap_or_default());
+                        self.list(collection, readings, &mut batch);
+                    }
+                }
+            }
+        }
+        self.finish(batch)
+    }
+
+    /// Whether what was heard then counts no more.
+    fn is_stale(&self, heard: SystemTime) -> bool {
+        self.stale_after.is_some_and(|limit| heard.elapsed().is_ok_and(|age| age >= limit))
+    }
+
+    /// How long it is until something counts no more. Clocks are set, so it is looked at now and then.
+    fn until_stale(&self) -> Duration {
+        let limit = self.stale_after.unwrap_or(CLOCK_INTERVAL);
+        let fresh = self.heard.iter().filter(|(collection, _)| !self.stale.contains(collection));
+        let left = fresh.map(|(_, heard)| limit.saturating_sub(heard.elapsed().unwrap_or_default()));
+        left.min().unwrap_or(CLOCK_INTERVAL).min(CLOCK_INTERVAL)
+    }
+
+    /// Removes what was not heard for too long.
+    fn expire(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        for (collection, heard) in self.heard.clone() {
+            if !self.stale.contains(&collection) && self.is_stale(heard) {
+                self.forget(collection, &mut batch);
+                if let Some(forgotten) = self.forgotten.get(&collection) {
+                    forgotten.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        self.finish(batch)
+    }
+
+    /// Nothing of a collection counts before its next list.
+    fn forget(&mut self, collection: Collection, batch: &mut Batch) {
+        self.stale.insert(collection);
+        self.restored.remove(&collection);
+        self.changed = true;
+        self.list(collection, Vec::new(), batch);
+    }
+
     /// Takes in what a collection's follower tells.
     fn take(&mut self, collection: Collection, news: News, batch: &mut Batch) {
         if let News::Failed(trouble) = news {
@@ -150,10 +333,21 @@ impl State {
             self.changed |= before.as_ref() != self.troubles.get(&collection);
             return;
         }
+        if self.stale.contains(&collection) && !matches!(news, News::Listed(_)) {
+            // What changed in what counts no more says too little.
+            return;
+        }
         self.changed |= self.troubles.remove(&collection).is_some();
         self.heard.insert(collection, SystemTime::now());
         match news {
-            News::Listed(readings) => self.list(collection, readings, batch),
+            News::Listed(readings) => {
+                self.changed |= self.restored.remove(&collection).is_some() | self.stale.remove(&collection);
+                self.list(collection, readings, batch);
+                if self.unlisted().is_empty() {
+                    // By now another snapshot has taken its place.
+                    self.changed |= self.refusal.take().is_some();
+                }
+            }
             News::Applied(reading) => self.apply(reading, batch),
             News::Deleted(key, event) => {
                 self.changed |= self.issues.remove(&key).is_some();
@@ -202,38 +396,94 @@ impl State {
         batch
     }
 
-    /// Why the member's objects cannot be followed: once for all collections with the same trouble.
+    /// What is wrong with the member as a whole.
     fn own_issues(&self) -> Vec<Issue> {
-        let mut told: BTreeMap<String, Vec<Collection>> = BTreeMap::new();
-        for (collection, trouble) in &self.troubles {
-            told.entry(format!("{trouble}{}", trouble.advice(Some(*collection)))).or_default().push(*collection);
+        let cluster = &self.cluster;
+        let mut issues = self.troubles_told();
+        issues.extend(self.access.as_ref().map(|trouble| self.issue(IssueCode::UnusableSource, trouble.to_string())));
+        if let Some(age) = self.restored.values().max() {
+            let message = format!(
+                "{} of {cluster} are those of a snapshot that was {} old: its API server has told nothing since this agent \
+                 began; what it tells takes their place",
+                names(self.restored.keys()),
+                span(*age)
+            );
+            issues.push(self.issue(IssueCode::RestoredSource, message));
         }
-        let mut issues: Vec<Issue> = told
-            .into_iter()
-            .map(|(trouble, collections)| {
-                let names: Vec<&str> = collections.iter().map(|collection| collection.resource()).collect();
-                let is_known = collections.iter().all(|collection| self.listed.contains(collection));
-                let consequence =
-                    if is_known { "their last known state stays" } else { "nothing is known of them yet" };
-                self.issue(format!(
-                    "{} of {} cannot be followed: {trouble}; {consequence}",
-                    names.join(", "),
-                    self.cluster
-                ))
-            })
-            .collect();
-        issues.extend(self.access.as_ref().map(|trouble| self.issue(trouble.to_string())));
+        if let (false, Some(limit)) = (self.stale.is_empty(), self.stale_after) {
+            let message = format!(
+                "{} of {cluster} were not heard for {}, its staleAfter, and count no more; they come back with the next \
+                 list of its API server",
+                names(&self.stale),
+                span(limit)
+            );
+            issues.push(self.issue(IssueCode::StaleSource, message));
+        }
+        let refusal = self.refusal.iter().map(|refusal| format!("{refusal}; {cluster}'s API server is waited for"));
+        let unwritten = by_value(&self.unwritten).into_iter().map(|(why, collections)| {
+            format!(
+                "the snapshot of {} of {cluster} cannot be written: {why}; an agent that begins while the API server cannot \
+                 be reached would know what was written last",
+                names(&collections)
+            )
+        });
+        issues.extend(refusal.chain(unwritten).map(|message| self.issue(IssueCode::UnusableSnapshot, message)));
         issues
     }
 
-    fn issue(&self, message: String) -> Issue {
-        Issue {
-            code: IssueCode::UnusableSource,
-            level: Level::Error,
-            object: self.cluster.to_string(),
-            field: String::new(),
-            message,
-        }
+    /// Why the member's objects cannot be followed: once for all collections with the same trouble.
+    fn troubles_told(&self) -> Vec<Issue> {
+        let advised = self
+            .troubles
+            .iter()
+            .map(|(at, trouble)| (*at, format!("{trouble}{}", trouble.advice(Some(*at)))))
+            .collect();
+        let told = by_value(&advised).into_iter().map(|(trouble, collections)| {
+            let are_all = |of: &dyn Fn(&Collection) -> bool| collections.iter().all(of);
+            let consequence = if are_all(&|collection| self.stale.contains(collection)) {
+                "none of them counts any more"
+            } else if are_all(&|collection| self.listed.contains(collection)) {
+                "their last known state stays"
+            } else {
+                "nothing is known of them yet"
+            };
+            format!("{} of {} cannot be followed: {trouble}; {consequence}", names(&collections), self.cluster)
+        });
+        told.map(|message| self.issue(IssueCode::UnusableSource, message)).collect()
+    }
+
+    fn issue(&self, code: IssueCode, message: String) -> Issue {
+        // Where nothing is enforced otherwise than before, it is a warning.
+        let level = match code {
+            IssueCode::RestoredSource | IssueCode::UnusableSnapshot => Level::Warning,
+            _ => Level::Error,
+        };
+        Issue { code, level, object: self.cluster.to_string(), field: String::new(), message }
+    }
+}
+
+/// Collections with the same text.
+fn by_value(texts: &BTreeMap<Collection, String>) -> BTreeMap<&str, Vec<Collection>> {
+    let mut collections: BTreeMap<&str, Vec<Collection>> = BTreeMap::new();
+    for (collection, text) in texts {
+        collections.entry(text).or_default().push(*collection);
+    }
+    collections
+}
+
+fn names<'a>(collections: impl IntoIterator<Item = &'a Collection>) -> String {
+    let names: Vec<&str> = collections.into_iter().map(|collection| collection.resource()).collect();
+    names.join(", ")
+}
+
+/// A time as people say it.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, ..) => format!("{d} d {h} h"),
     }
 }
 

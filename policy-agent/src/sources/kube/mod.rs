@@ -2,7 +2,8 @@
 //!
 //! Each member is followed on its own: [`member`] gathers what its collections tell, [`follow`] lists and watches one
 //! collection, [`collection`] says which there are and what is kept of their objects, [`access`] has the
-//! credentials, some of which it finds in objects of the local cluster ([`object`]).
+//! credentials, some of which it finds in objects of the local cluster ([`object`]), [`snapshot`] keeps on disk what was
+//! told.
 
 mod access;
 mod backoff;
@@ -13,6 +14,7 @@ mod member;
 mod object;
 mod property;
 mod slim;
+pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trouble;
@@ -21,7 +23,7 @@ pub use access::{Access, Here, KubeconfigSecret};
 pub use collection::{Collection, Namespaces, Pods};
 pub use config_map::{ClusterSetMap, Mirror};
 pub use follow::list_once;
-pub use member::{Role, Terms, follow_member};
+pub use member::{Conduct, Role, Terms, follow_member};
 pub use object::ObjectName;
 pub use property::cluster_id;
 pub use trouble::Trouble;

@@ -1,6 +1,7 @@
 //! A member as an API server tells it: what comes out, whatever the server does.
 
 pub(crate) mod server;
+mod snapshots;
 
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use policy_core::model::{Event, IssueCode, Listing};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Access, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
+use super::snapshot::Scribe;
+use super::{Access, Conduct, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
 use crate::sources::Batch;
 use server::{Server, Streaming};
 
@@ -45,29 +48,41 @@ struct Following {
     last: Batch,
     /// What was said and not asked for yet.
     said: Vec<String>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Following {
     /// Follows a server by a kubeconfig file.
     fn start(server: &Server, role: Role) -> Self {
-        Self::with(server, |here| Terms { role, access: Access::Here(here), local: None })
+        Self::begin(server, role, None, conduct(None))
+    }
+
+    fn begin(server: &Server, role: Role, stale_after: Option<Duration>, conduct: Conduct) -> Self {
+        Self::with(server, |here| Terms { role, access: Access::Here(here), local: None, stale_after }, conduct)
     }
 
     /// Follows a remote member by a Secret, which the local cluster's server has.
     fn by_secret(local: &Server) -> Self {
         let object = ObjectName { namespace: "crosswall-system".to_owned(), name: "b".to_owned() };
         let access = Access::Secret(KubeconfigSecret { object, key: "kubeconfig".to_owned() });
-        Self::with(local, |here| Terms { role: Role::Remote, access, local: Some(here) })
+        let terms = |here| Terms { role: Role::Remote, access, local: Some(here), stale_after: None };
+        Self::with(local, terms, conduct(None))
     }
 
-    fn with(server: &Server, terms: impl FnOnce(Here) -> Terms) -> Self {
+    fn with(server: &Server, terms: impl FnOnce(Here) -> Terms, conduct: Conduct) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("kubeconfig");
         std::fs::write(&path, server.kubeconfig()).expect("written");
         let (sender, batches) = mpsc::channel(1);
         let cluster = "b".parse().expect("an id");
-        tokio::spawn(follow_member(cluster, terms(Here::File(path)), SILENCE, sender));
-        Self { folder, batches, last: Batch::default(), said: Vec::new() }
+        let task = tokio::spawn(follow_member(cluster, terms(Here::File(path)), conduct, sender));
+        Self { folder, batches, last: Batch::default(), said: Vec::new(), task }
     }
 
     async fn next(&mut self) -> &Batch {
@@ -98,6 +113,10 @@ impl Following {
             self.next().await;
         }
     }
+}
+
+fn conduct(scribe: Option<Scribe>) -> Conduct {
+    Conduct { silence: SILENCE, restore_after: PATIENCE, scribe }
 }
 
 fn word(event: &Event) -> String {
@@ -296,11 +315,12 @@ async fn a_secret_that_names_a_program_is_refused_and_the_credentials_before_it_
 
 #[tokio::test]
 async fn a_secret_without_a_local_api_server_is_an_issue() {
-    let mut following = Following::with(&Server::start().await, |_| {
+    let terms = |_| {
         let object = ObjectName { namespace: "s".to_owned(), name: "n".to_owned() };
         let access = Access::Secret(KubeconfigSecret { object, key: "k".to_owned() });
-        Terms { role: Role::Remote, access, local: None }
-    });
+        Terms { role: Role::Remote, access, local: None, stale_after: None }
+    };
+    let mut following = Following::with(&Server::start().await, terms, conduct(None));
     following.issue(|issues| issues.iter().any(|issue| issue.contains("the local member has none"))).await;
 }
 

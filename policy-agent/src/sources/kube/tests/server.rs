@@ -33,10 +33,16 @@ pub enum Streaming {
 pub struct State {
     /// How streamed lists are answered.
     pub streaming: Streaming,
-    /// With this code everything that is asked is refused.
+    /// With this code everything that is asked is refused, …
     pub refuses: Option<u16>,
     /// What ends while a streamed list is told, before that list ends.
     pub ends_while_listed: Vec<Value>,
+    /// … or only what this path names.
+    pub refuses_only: Option<&'static str>,
+    /// Whether it takes questions and never answers.
+    pub is_mute: bool,
+    /// Whether it tells bookmarks while nothing happens.
+    pub bookmarks: bool,
     /// Whether it takes connections and says nothing.
     pub is_silent: bool,
     /// What was asked: path and query.
@@ -103,6 +109,11 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tells_bookmarks(&self) -> bool {
+        let state = self.state();
+        state.bookmarks && !state.is_silent
+    }
+
     /// An object of a collection is created or changed.
     pub fn apply(&self, path: &str, mut object: Value) {
         let mut state = self.state();
@@ -155,11 +166,15 @@ impl Server {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let refuses = {
+        let (refuses, is_mute) = {
             let mut state = self.state();
             state.requests.push(request.uri().to_string());
-            state.refuses
+            let is_meant = state.refuses_only.is_none_or(|only| only == path);
+            (state.refuses.filter(|_| is_meant), state.is_mute)
         };
+        if is_mute {
+            return std::future::pending().await;
+        }
         if let Some(code) = refuses {
             return whole(code, &status(code, "it is not to be"));
         }
@@ -264,7 +279,12 @@ impl Watching {
                 return Some(words);
             }
             // Looks again now and then: silence ends without a notice.
-            drop(tokio::time::timeout(Duration::from_millis(20), self.changed.changed()).await);
+            let changed = tokio::time::timeout(Duration::from_millis(20), self.changed.changed()).await;
+            if changed.is_err() && self.server.tells_bookmarks() {
+                let metadata = json!({"resourceVersion": self.seen.to_string()});
+                let object = json!({"kind": "X", "apiVersion": "v1", "metadata": metadata});
+                return Some(format!("{}\n", json!({"type": "BOOKMARK", "object": object})));
+            }
         }
     }
 }
