@@ -17,6 +17,8 @@ struct Tier {
     name: &'static str,
     /// The beginning of its test files' names; `None`: all other tests of the workspace.
     mark: Option<&'static str>,
+    /// Whether it needs more than Linux, Rust and root: a machine that cannot run it passes all the same, and says so.
+    is_optional: bool,
     /// Provides what it needs; the error is what keeps it from running on this machine.
     prepare: fn() -> Result<Variables, String>,
 }
@@ -25,11 +27,16 @@ struct Tier {
 type Variables = Vec<(&'static str, OsString)>;
 
 const TIERS: [Tier; 5] = [
-    Tier { name: "units and properties", mark: None, prepare: || Ok(Variables::new()) },
-    Tier { name: "packets in the kernel", mark: Some("kernel_"), prepare: || unless(machine::no_ebpf()) },
-    Tier { name: "simulation", mark: Some("sim_"), prepare: || Ok(Variables::new()) },
-    Tier { name: "lab", mark: Some("lab_"), prepare: || unless(no_lab()) },
-    Tier { name: "API server", mark: Some("api_"), prepare: prepare_api_servers },
+    Tier { name: "units and properties", mark: None, is_optional: false, prepare: || Ok(Variables::new()) },
+    Tier {
+        name: "packets in the kernel",
+        mark: Some("kernel_"),
+        is_optional: false,
+        prepare: || unless(machine::no_ebpf()),
+    },
+    Tier { name: "simulation", mark: Some("sim_"), is_optional: false, prepare: || Ok(Variables::new()) },
+    Tier { name: "lab", mark: Some("lab_"), is_optional: false, prepare: || unless(no_lab()) },
+    Tier { name: "API server", mark: Some("api_"), is_optional: true, prepare: prepare_api_servers },
 ];
 
 /// The marks of all tiers that have one.
@@ -62,8 +69,10 @@ impl TestFile {
 /// How a tier ended.
 enum Outcome {
     Ran(Tests),
-    /// This machine cannot run it.
+    /// This machine cannot run it, for this reason.
     Skipped(String),
+    /// Nor need it.
+    SkippedOptional(String),
     /// There is nothing to run.
     Absent,
 }
@@ -123,6 +132,7 @@ fn run_tier(tier: &Tier, files: &[TestFile]) -> Result<Outcome> {
     }
     let variables = match (tier.prepare)() {
         Ok(variables) => variables,
+        Err(obstacle) if tier.is_optional => return Ok(Outcome::SkippedOptional(obstacle)),
         Err(obstacle) => return Ok(Outcome::Skipped(obstacle)),
     };
     let mut tests = Tests::default();
@@ -196,9 +206,9 @@ fn summarize(outcomes: &[(&str, Outcome)], skipping: Skipping) -> ExitCode {
                 failed += tests.failed;
                 good &= line_of(name, tests);
             }
-            Outcome::Skipped(why) => {
+            Outcome::Skipped(why) | Outcome::SkippedOptional(why) => {
                 skipped += 1;
-                good &= skipping == Skipping::Allowed;
+                good &= skipping == Skipping::Allowed || matches!(outcome, Outcome::SkippedOptional(_));
                 report::skipped(&format!("{name:<22} skipped: {why}"));
             }
             Outcome::Absent => {
