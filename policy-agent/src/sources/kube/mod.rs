@@ -1,8 +1,8 @@
 //! The source of real clusters: their API servers.
 //!
-//! Each member is followed on its own: [`member`] gathers what its collections tell, [`follow`] lists and watches one
-//! collection, [`collection`] says which there are and what is kept of their objects, [`access`] has the
-//! credentials, some of which it finds in objects of the local cluster ([`object`]), [`snapshot`] keeps on disk what was
+//! Each member is followed on its own: `member` gathers what its collections tell, `follow` lists and watches one
+//! collection, `collection` says which there are and what is kept of their objects, `access` has the
+//! credentials, some of which it finds in objects of the local cluster (`object`), `snapshot` keeps on disk what was
 //! told.
 
 mod access;
