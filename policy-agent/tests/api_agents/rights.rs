@@ -60,8 +60,16 @@ fn without_any_permission_at_home_what_was_enforced_stays() {
     clusters.a.start().expect("started");
     let all = ["namespaces", "nodes", "networkpolicies", "pods"];
     all.iter().for_each(|resource| clusters.shows_issue(&["cluster-a", resource, "forbidden"], RETRY));
-    // Nor does a beginning change it: the kernel goes on.
+    // Nor does a beginning change it: there is a snapshot…
     clusters.agent().restart().expect("restarted");
+    clusters.shows_issue(&["restored_source", "cluster-a"], RETRY);
+    clusters.becomes_allowed(API, true, SOON);
+    clusters.becomes_allowed(NEIGHBOUR, false, SOON);
+    // … and without one the kernel goes on.
+    let snapshots = clusters.agent().state_dir().join("members/cluster-a");
+    clusters.agent().kill().expect("killed");
+    std::fs::remove_dir_all(&snapshots).expect("removed");
+    clusters.agent().start().expect("started");
     clusters.shows_issue(&["local_cluster_unknown"], RETRY);
     clusters.becomes_allowed(API, true, SOON);
     clusters.becomes_allowed(NEIGHBOUR, false, SOON);
