@@ -219,6 +219,14 @@ impl Clusters {
         issues.iter().map(Value::to_string).collect()
     }
 
+    /// Waits until the log of the agent of [`NODE`] has these words.
+    pub fn says(&self, words: &str, within: Duration) {
+        let agent = self.agents.iter().find(|agent| agent.node() == NODE).expect("its agent");
+        self.waits_until(within, || {
+            if agent.log().contains(words) { Ok(()) } else { Err(format!("it does not say that {words}")) }
+        });
+    }
+
     /// Waits until it is so; the error is what is instead.
     pub fn waits_until(&self, within: Duration, is_so: impl Fn() -> Result<(), String>) {
         let begun = Instant::now();

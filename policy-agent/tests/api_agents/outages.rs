@@ -82,8 +82,8 @@ fn what_was_changed_in_a_history_that_is_forgotten_is_listed_anew_without_a_gap(
     clusters.a.start().expect("started");
     kill(agent, Signal::SIGCONT).expect("it goes on");
     clusters.becomes_allowed(NEIGHBOUR, true, RETRY);
-    let log = clusters.agent().log();
-    assert!(log.contains("the server has forgotten where the watch was"), "it did not have to list anew:\n{log}");
+    // Events that were on their way before the server ended may be all that one collection missed, but not all of them.
+    clusters.says("the server has forgotten where the watch was", RETRY);
     assert_eq!(clusters.member("cluster-a").namespaces, clusters.member("cluster-b").namespaces);
     eprintln!("{:?} datagrams were allowed and forbidden", kept_its_promise(prober));
 }
