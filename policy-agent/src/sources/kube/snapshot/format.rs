@@ -164,13 +164,12 @@ impl<R: BufRead> Reader<R> {
             self.line.clear();
             self.number += 1;
             self.input.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.line)?;
+            if !self.line.ends_with(b"\n") && self.input.fill_buf()?.is_empty() {
+                // Only the last line can have been cut off, and then it has no end; before it there was a list.
+                return self.listed.map_or(Ok(None), |_| Err(Refusal::Incomplete));
+            }
             if !(self.line.ends_with(b"\n") && self.chain.accepts(&self.line)) {
-                // Only the last line can have been cut off, and then there was a list before it.
-                return match (self.input.fill_buf()?.is_empty(), self.listed) {
-                    (false, _) => Err(Refusal::Damaged(self.number)),
-                    (true, Some(_)) => Err(Refusal::Incomplete),
-                    (true, None) => Ok(None),
-                };
+                return Err(Refusal::Damaged(self.number));
             }
             let op = match (self.line.get(CHECKSUM).copied(), &mut self.listed) {
                 (Some(b'+'), Some(count)) => {
