@@ -597,6 +597,21 @@ mod tests {
     }
 
     #[test]
+    fn a_local_cluster_that_would_grow_stale_is_a_warning() {
+        let members = |id: &str| {
+            format!(
+                "[{{id: a, source: {{directory: {{path: a}}}}, podCIDRs: [10.1.0.0/16]}}, \
+            {{id: {id}, staleAfter: 1h, source: {{directory: {{path: b}}}}, podCIDRs: [10.2.0.0/16]}}]"
+            )
+        };
+        let loaded = parse(&set(&format!("{{local: b, members: {}}}", members("b")))).unwrap();
+        assert_eq!(places(&loaded.issues), [(IssueCode::IneffectiveField, "spec.members[1].staleAfter")]);
+        assert_eq!(loaded.issues[0].level, Level::Warning);
+        let loaded = parse(&set(&format!("{{local: a, members: {}}}", members("b")))).unwrap();
+        assert_eq!(loaded.issues, []);
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_named() {
         let error = ClusterSet::load(Path::new("/nowhere/set.yaml")).unwrap_err();
         assert_eq!(error.to_string(), "/nowhere/set.yaml: cannot be read: No such file or directory (os error 2)");

@@ -570,25 +570,61 @@ fn the_end_leaves_the_kernel_as_it_is() {
 fn a_member_that_cannot_be_reached_any_more_is_lost_until_it_can() {
     run(|machine| async move {
         let agent = Agent::synced(&machine, objects()).await;
-        let lost = Issue {
-            code: IssueCode::UnusableSource,
+        let issue = |code| Issue {
+            code,
             level: Level::Error,
             object: "b".to_owned(),
             field: String::new(),
             message: "the directory is gone".to_owned(),
         };
+        let lost = issue(IssueCode::UnusableSource);
+        let restored = issue(IssueCode::RestoredSource);
         let state = || async {
             match agent.ask(Request::Clusters).await {
                 Ok(Answer::Clusters(clusters)) => clusters[1].state,
                 other => panic!("{other:?}"),
             }
         };
-        agent.tell_with(vec![], vec![lost]).await;
-        agent.settle().await;
-        assert_eq!(state().await, SyncState::Lost);
+        for (issues, expect) in [
+            (vec![lost.clone()], SyncState::Lost),
+            (vec![restored.clone(), lost.clone()], SyncState::Restored),
+            (vec![lost, issue(IssueCode::StaleSource), restored], SyncState::Stale),
+        ] {
+            agent.tell_with(vec![], issues).await;
+            agent.settle().await;
+            assert_eq!(state().await, expect);
+        }
         agent.tell_with(vec![], vec![]).await;
         agent.settle().await;
         assert_eq!(state().await, SyncState::Synced);
+    });
+}
+
+#[test]
+fn a_local_cluster_that_is_restored_is_enforced() {
+    run(|machine| async move {
+        machine.interface(7, "10.1.0.1");
+        let agent = Agent::start(&machine);
+        let restored = Issue {
+            code: IssueCode::RestoredSource,
+            level: Level::Warning,
+            object: "a".to_owned(),
+            field: String::new(),
+            message: "of a snapshot".to_owned(),
+        };
+        agent.tell_with(objects(), vec![restored.clone()]).await;
+        agent.settle().await;
+        assert_eq!(agent.status().await.phase, Phase::Starting, "all is waited for, restored or not");
+        agent.tell_with(["a", "b", "c"].map(synced).into(), vec![restored]).await;
+        agent.settle().await;
+        assert_eq!(agent.status().await.phase, Phase::Enforcing);
+        match agent.ask(Request::Clusters).await {
+            Ok(Answer::Clusters(clusters)) => {
+                assert_eq!(clusters[0].state, SyncState::Restored);
+                assert_eq!(clusters[0].error.as_deref(), Some("of a snapshot"));
+            }
+            other => panic!("{other:?}"),
+        }
     });
 }
 
