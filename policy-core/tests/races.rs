@@ -1,6 +1,6 @@
 //! What another CPU does between two steps of a decision changes no verdict for the worse (docs/semantics.md §8).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use policy_common::decide::{Case, Context, Question, Verdict, from_pod, to_pod};
 use policy_common::family::{Family, FlowKeyOf, V4, V6};
@@ -34,6 +34,8 @@ struct Racing<'a> {
     tables: Modelled<'a>,
     before: Before,
     meanwhile: RefCell<Option<Meanwhile<'a>>>,
+    /// How many look-ups of the policy still find nothing.
+    missed: Cell<usize>,
 }
 
 impl Racing<'_> {
@@ -59,6 +61,10 @@ impl Tables for Racing<'_> {
 
     fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged> {
         self.reach(Before::Policy);
+        if let Some(left) = self.missed.get().checked_sub(1) {
+            self.missed.set(left);
+            return None;
+        }
         self.tables.policy(ifindex, slot, direction)
     }
 
@@ -192,8 +198,12 @@ fn race(tables: &TableState, flows: Flows, packet: &Packet, before: Before, othe
         let flows = shared.flows.take();
         shared.flows.replace(play(their_tables, flows, packets));
     });
-    let racing =
-        Racing { tables: Modelled::with_flows(tables, flows), before, meanwhile: RefCell::new(Some(meanwhile)) };
+    let racing = Racing {
+        tables: Modelled::with_flows(tables, flows),
+        before,
+        meanwhile: RefCell::new(Some(meanwhile)),
+        missed: Cell::new(0),
+    };
     judge(&racing, packet);
     assert!(racing.meanwhile.borrow().is_none(), "nothing happened meanwhile");
     racing.tables.into_flows()
@@ -265,4 +275,17 @@ fn two_judgements_at_once_leave_one_that_allows() {
     let flows = race(&now, flows, &out, Before::Policy, (&now, &[got(from_client().tcp(4000, 443, ACK))]));
     let modelled = Modelled::with_flows(&now, flows);
     assert_eq!(judge(&modelled, &got(from_client().tcp(4000, 443, ACK))), (true, Reason::Established));
+}
+
+/// An element is missed at most once while it is replaced; an endpoint that is gone has no policies, not open ones.
+#[test]
+fn nothing_passes_for_an_endpoint_whose_policies_are_gone() {
+    let stage = Stage::new(Open);
+    let judged = |missed| {
+        let (tables, missed) = (Modelled::new(stage.node().tables()), Cell::new(missed));
+        let racing = Racing { tables, before: Before::Policy, meanwhile: RefCell::new(None), missed };
+        judge(&racing, &got(from_client().tcp(4000, 80, SYN)))
+    };
+    assert_eq!(judged(1), (true, Reason::NotIsolated));
+    assert_eq!(judged(2), (false, Reason::TableRace));
 }
