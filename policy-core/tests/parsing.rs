@@ -5,7 +5,7 @@ use policy_common::reason::Reason;
 use policy_common::reason::Reason::{Neighbour, NoRule, Node, NotIsolated, Rule, Unparsable};
 use policy_core::modelled::Modelled;
 use policy_core::testing::packets::Policies::{Closed, Open, Served};
-use policy_core::testing::packets::Who::{Client, Db, Everyone, Host, Web};
+use policy_core::testing::packets::Who::{Client, Db, Everyone, Host, Web, World};
 use policy_core::testing::packets::flags::SYN;
 use policy_core::testing::packets::words::from_client;
 use policy_core::testing::packets::{DB, Frame, Hook, Ip, MORE, Policies, Stage, UPLINK, WEB, chunk};
@@ -130,4 +130,7 @@ fn icmp_of_any_kind_passes_from_the_node() {
     let timestamp = |from| Frame::new(Ip::V4, from, Web).icmp(13, &[0; 16]);
     assert_eq!(judge(Closed, Hook::ToPod, (WEB, 0), &timestamp(Host)), Node);
     assert_eq!(got(Closed, &timestamp(Client)), NoRule);
+    let about_nothing = |from| Frame::new(Ip::V4, from, Web).unreachable(&Frame::new(Ip::V4, Web, World).udp(4000, 53));
+    assert_eq!(judge(Closed, Hook::ToPod, (WEB, 0), &about_nothing(Host)), Node);
+    assert_eq!(got(Closed, &about_nothing(Client)), NoRule);
 }
