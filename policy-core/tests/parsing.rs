@@ -47,6 +47,21 @@ fn only_what_is_longer_than_its_length_field_can_say_may_say_nothing() {
 }
 
 #[test]
+fn only_a_datagram_that_is_longer_than_its_length_field_can_say_may_say_nothing() {
+    for (ip, field, udp) in [(Ip::V4, 16..18, 34), (Ip::V6, 18..20, 54)] {
+        let mut frame = from_client(ip).udp(4000, 53);
+        frame[udp + 4..udp + 6].fill(0);
+        assert_eq!(got(Served, &frame), Unparsable, "{ip:?}");
+        frame[field].fill(0);
+        let mut of_length = |length: usize| {
+            frame.resize(udp + length, 0);
+            got(Served, &frame)
+        };
+        assert_eq!([65536, 65535].map(&mut of_length), [Rule, Unparsable], "{ip:?}");
+    }
+}
+
+#[test]
 fn a_datagram_may_be_longer_than_its_first_fragment() {
     // UDP from port 4000 to 53, of 100 bytes.
     let datagram = [0x0f, 0xa0, 0, 53, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
