@@ -14,8 +14,6 @@ pub trait Family: Copy + 'static {
     fn same(one: &Self::Addr, other: &Self::Addr) -> bool;
     /// An address as 32-bit words of native order.
     fn tag(address: &Self::Addr) -> u32;
-    /// The address with all bits beyond `prefix_len` cleared.
-    fn mask(address: &Self::Addr, prefix_len: u32) -> Self::Addr;
 }
 
 /// IPv4.
@@ -39,12 +37,6 @@ impl Family for V4 {
     #[inline(always)]
     fn tag(address: &[u8; 4]) -> u32 {
         address_tag(&[u32::from_ne_bytes(*address)])
-    }
-
-    #[inline(always)]
-    fn mask(address: &[u8; 4], prefix_len: u32) -> [u8; 4] {
-        let keep = u32::MAX.checked_shl(32 - prefix_len).unwrap_or(0);
-        (u32::from_be_bytes(*address) & keep).to_be_bytes()
     }
 }
 
@@ -70,19 +62,6 @@ impl Family for V6 {
             u32::from_ne_bytes(words[2]),
             u32::from_ne_bytes(words[3]),
         ])
-    }
-
-    #[inline(always)]
-    fn mask(address: &[u8; 16], prefix_len: u32) -> [u8; 16] {
-        let (high, low) = address.split_at(8);
-        let high = u64::from_be_bytes([high[0], high[1], high[2], high[3], high[4], high[5], high[6], high[7]]);
-        let low = u64::from_be_bytes([low[0], low[1], low[2], low[3], low[4], low[5], low[6], low[7]]);
-        let keep_high = if prefix_len >= 64 { u64::MAX } else { u64::MAX.checked_shl(64 - prefix_len).unwrap_or(0) };
-        let keep_low = if prefix_len <= 64 { 0 } else { u64::MAX.checked_shl(128 - prefix_len).unwrap_or(u64::MAX) };
-        let mut masked = [0; 16];
-        masked[..8].copy_from_slice(&(high & keep_high).to_be_bytes());
-        masked[8..].copy_from_slice(&(low & keep_low).to_be_bytes());
-        masked
     }
 }
 
