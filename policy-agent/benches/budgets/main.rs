@@ -1,13 +1,17 @@
 //! The benchmarks of `cargo xtask bench`: each prints a table beside its budgets, and writes it as JSON.
 
+#[path = "../../tests/support/client.rs"]
+mod client;
 mod cluster_set;
 mod compile;
 mod fill;
+mod latency;
 mod machine;
 mod memory;
 mod packet;
 mod path;
 mod report;
+mod site;
 mod sys;
 
 use std::path::PathBuf;
@@ -26,6 +30,8 @@ enum Bench {
     Path,
     /// What the control plane costs: a million pods listed, and each kind of change.
     Compile,
+    /// How long after a change at an API server packets are decided by it.
+    Latency,
     /// What a million pods weigh in memory.
     Memory,
     /// A million addresses into the kernel's tables.
@@ -39,6 +45,7 @@ impl Bench {
             Self::Packet => 15,
             Self::Path => 60,
             Self::Compile => 3,
+            Self::Latency => 5,
             Self::Memory => 1,
             Self::Fill => 5,
         }
@@ -73,6 +80,7 @@ fn main() -> Result<()> {
         Bench::Packet => packet::run(rounds)?,
         Bench::Path => path::run(rounds)?,
         Bench::Compile => compile::run(rounds)?,
+        Bench::Latency => latency::run(rounds)?,
         Bench::Memory => memory::run(rounds)?,
         Bench::Fill => fill::run(rounds)?,
     };

@@ -1,6 +1,6 @@
 //! The control loop: one task owns all state; events come in, plans go out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,14 +17,13 @@ use super::heap;
 use super::members::Members;
 use super::problems::Problems;
 use super::seams::{Datapath, Discovery};
+use super::window::{self, Window};
 use crate::api::Query;
 use crate::api::types::{Phase, SyncState};
 use crate::datapath::Swept;
 use crate::metrics::{self, Scrape};
 use crate::sources::Batch;
 
-/// Under load, events are gathered for so long after a commit.
-const WINDOW: Duration = Duration::from_millis(10);
 /// The network is looked at anew so long after a signal: what belongs together comes together.
 const LOOK_DELAY: Duration = Duration::from_millis(5);
 /// The network is looked at anew at most so often.
@@ -92,6 +91,7 @@ pub struct Control<D, N> {
     pub(super) commits: u64,
     pub(super) flows_swept: u64,
     pub(super) committed_at: Option<Instant>,
+    window: Window,
     pub(super) started_at: Instant,
     pub(super) phase: Phase,
     looked_at: Option<Instant>,
@@ -126,6 +126,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             commits: 0,
             flows_swept: 0,
             committed_at: None,
+            window: Window::default(),
             started_at: now,
             phase: Phase::Starting,
             looked_at: None,
@@ -171,16 +172,30 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         dues.into_iter().flatten().fold(self.sweep_due.min(self.tick_due), Instant::min)
     }
 
-    /// Takes a batch and those that come with it. Idle, nothing is waited for; after a commit just now, a window.
+    /// Takes a batch and those that come within the window with it.
     async fn take(&mut self, batch: Batch, batches: &mut mpsc::Receiver<Batch>) {
         let received = Instant::now();
-        let window = self.committed_at.map_or(received, |committed| committed + WINDOW);
-        let mut batch = batch;
-        while received.elapsed() <= WINDOW
+        let window = self.window.end(received);
+        let mut gathered = VecDeque::from([batch]);
+        while received.elapsed() <= window::LONGEST
             && let Ok(Some(more)) = tokio::time::timeout_at(window, batches.recv()).await
         {
-            batch.extend(more);
+            gathered.push_back(more);
         }
+        let (begun, commits) = (Instant::now(), self.commits);
+        while let Some(mut batch) = gathered.pop_front() {
+            if !window::is_apart(begun.elapsed()) {
+                gathered.drain(..).for_each(|later| batch.extend(later));
+            }
+            self.step(batch, received);
+        }
+        if self.commits > commits {
+            self.window.open(begun, Instant::now());
+        }
+    }
+
+    /// Takes in what belongs together, and acts on it.
+    fn step(&mut self, mut batch: Batch, received: Instant) {
         self.members.update(&batch);
         self.node.apply(&batch.events);
         let events = std::mem::take(&mut batch.events).len();
@@ -191,9 +206,11 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         if let Some(issues) = batch.issues {
             self.problems.source(issues);
         }
-        self.say_due.get_or_insert(received + if self.phase == Phase::Starting { WINDOW } else { self.say_delay });
+        self.say_due
+            .get_or_insert(received + if self.phase == Phase::Starting { window::LONGEST } else { self.say_delay });
         match self.phase {
-            Phase::Enforcing => self.settle(Some(received)),
+            Phase::Enforcing if events > 0 => self.settle(Some(received)),
+            Phase::Enforcing => {}
             Phase::Starting if self.is_ready() => self.begin(),
             Phase::Starting => {}
         }

@@ -16,6 +16,7 @@ mod settle;
 mod state_dir;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use control::{Control, Ending, Inbox, Settings};
 pub use options::{Cli, DEFAULT_SOCKET};

@@ -16,6 +16,9 @@ use crate::api::types::IssueCounts;
 /// How long a pod may be without an interface before that is a problem: its network is set up after it is scheduled.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many problems of a kind are told one by one when they come at the same time.
+const LINES: usize = 20;
+
 /// All problems.
 #[derive(Debug)]
 pub struct Problems {
@@ -193,21 +196,61 @@ impl Problems {
         let issues: BTreeSet<Issue> = self.all(compiler, now).into_iter().collect();
         let place = |issue: &Issue| (issue.code, issue.object.clone(), issue.field.clone());
         let places: BTreeSet<_> = issues.iter().map(place).collect();
-        for issue in issues.difference(&self.said) {
-            match issue.level {
-                Level::Error => tracing::error!("{issue}"),
-                Level::Warning => tracing::warn!("{issue}"),
+        for (level, line) in lines(issues.difference(&self.said)) {
+            match level {
+                Level::Error => tracing::error!("{line}"),
+                Level::Warning => tracing::warn!("{line}"),
             }
         }
-        for issue in self.said.difference(&issues).filter(|issue| !places.contains(&place(issue))) {
-            tracing::info!("mended: {issue}");
+        let mended = self.said.difference(&issues).filter(|issue| !places.contains(&place(issue)));
+        for (_, line) in lines(mended) {
+            tracing::info!("mended: {line}");
         }
         self.said = issues;
     }
+}
+
+/// What the log has of issues, which are in order: of each kind a few lines. A member can have as many pods with a wrong
+/// address as it likes.
+fn lines<'a>(issues: impl Iterator<Item = &'a Issue>) -> Vec<(Level, String)> {
+    let issues: Vec<&Issue> = issues.collect();
+    let mut lines = Vec::new();
+    for alike in issues.chunk_by(|one, other| one.code == other.code) {
+        lines.extend(alike.iter().take(LINES).map(|issue| (issue.level, issue.to_string())));
+        if let Some(last) = alike.get(LINES..).and_then(<[_]>::last) {
+            let more = alike.len() - LINES;
+            lines.push((last.level, format!("{more} more like this: {last}; policyctl issues lists them")));
+        }
+    }
+    lines
 }
 
 /// How many of each level.
 pub fn count(issues: &[Issue]) -> IssueCounts {
     let errors = issues.iter().filter(|issue| issue.level == Level::Error).count();
     IssueCounts { errors, warnings: issues.len() - errors }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_problems_of_a_kind_the_log_has_a_few() {
+        let of = |code, object: usize| Issue {
+            code,
+            level: Level::Error,
+            object: format!("b/Pod/shop/pod-{object:06}"),
+            field: String::new(),
+            message: "wrong".to_owned(),
+        };
+        let outside = (0..100_000).map(|object| of(IssueCode::AddressOutsidePodCidrs, object));
+        let issues: BTreeSet<Issue> = outside.chain([of(IssueCode::NoInterface, 7)]).collect();
+        let said = lines(issues.iter());
+        assert_eq!(said.len(), LINES + 2, "{said:?}");
+        assert!(said.iter().any(|(_, line)| line.contains("pod-000007: wrong")), "{said:?}");
+        let rest = said.iter().find(|(_, line)| line.starts_with("99980 more like this: b/Pod/shop/pod-099999: wrong"));
+        assert!(rest.is_some(), "{said:?}");
+        assert_eq!(lines(issues.iter().take(LINES)).len(), LINES, "nothing is left out of what is few");
+    }
 }

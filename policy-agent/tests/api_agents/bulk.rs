@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use crate::client::{create, patch_status, with_client};
+use crate::client::{create, patch, with_client};
 use crate::clusters::{API, Clusters, PG, SOON, START, kept_its_promise};
 
 /// How many pods are created.
@@ -42,7 +42,7 @@ fn twenty_thousand_pods_created_at_once_all_arrive_and_verdicts_stay_right() {
                         [format!("10.2.{}.{}", 100 + number / 200, number % 200), format!("fd00:2:0:ff::{number:x}")];
                     let ips: Vec<_> = ips.iter().map(|ip| json!({"ip": ip})).collect();
                     let status = json!({"status": {"phase": "Running", "podIP": ips[0]["ip"], "podIPs": ips}});
-                    patch_status(client, COLLECTION, &name, &status).await;
+                    patch(client, COLLECTION, &name, Some("status"), &status).await;
                 }
             }
         });

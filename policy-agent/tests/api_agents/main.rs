@@ -4,6 +4,7 @@
 mod agents;
 mod bulk;
 mod changes;
+#[path = "../support/client.rs"]
 mod client;
 mod clusters;
 mod liar;

@@ -30,7 +30,7 @@ fn touch(control_plane: &ControlPlane, objects: &[(&str, &str)], is_done: &Atomi
             count += 1;
             let change = json!({"metadata": {"annotations": {"touched": count.to_string()}}});
             for (collection, name) in objects {
-                patch(&client, collection, name, &change).await;
+                patch(&client, collection, name, None, &change).await;
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }

@@ -21,6 +21,9 @@ const PEERS: u16 = 2380;
 /// (k8s.io/apiserver, pkg/storage/etcd3/compact.go).
 const COMPACTED: &str = "compact_rev_key";
 
+/// How many operations a transaction may have (`--max-txn-ops` is 128 if nothing else is said).
+const TRANSACTION: usize = 100;
+
 /// Beyond the default of 2 GiB there is room for tests with 100,000 pods.
 const QUOTA_BYTES: u64 = 6 << 30;
 
@@ -69,6 +72,19 @@ pub(super) fn compact(netns: &NetNs) -> Result<u64> {
     note_compacted(netns, kept)?;
     ask(netns, "/v3/kv/compaction", &json!({"revision": kept.to_string(), "physical": true}))?;
     Ok(kept)
+}
+
+/// Puts values under keys, many in one transaction.
+pub(super) fn put(netns: &NetNs, pairs: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+    let put = |(key, value): (String, String)| json!({"requestPut": {"key": BASE64_STANDARD.encode(key), "value": BASE64_STANDARD.encode(value)}});
+    let mut puts = pairs.into_iter().map(put);
+    loop {
+        let transaction: Vec<Value> = puts.by_ref().take(TRANSACTION).collect();
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        ask(netns, "/v3/kv/txn", &json!({"success": transaction}))?;
+    }
 }
 
 fn note_compacted(netns: &NetNs, revision: u64) -> Result<()> {

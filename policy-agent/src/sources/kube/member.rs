@@ -91,14 +91,10 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, b
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 _ => return,
             },
-            first = news.recv() => match first {
-                Some((collection, first)) => {
+            next = news.recv() => match next {
+                Some((collection, news)) => {
                     let mut batch = Batch::default();
-                    state.take(collection, first, &mut batch);
-                    // What has come meanwhile belongs to the same step.
-                    while let Ok((collection, more)) = news.try_recv() {
-                        state.take(collection, more, &mut batch);
-                    }
+                    state.take(collection, news, &mut batch);
                     state.finish(batch)
                 }
                 None => return,

@@ -1,10 +1,11 @@
-//! What the agent's knowledge of a million pods weighs. Each case has a process of its own: one is fresh only once.
+//! What the agent's knowledge of a million pods weighs, and a whole agent that has 100,000 from an API server. Each case has a process of its own: one is fresh only once.
 //!
 //! What counts is the steady state: all is listed, the plan is made and carried out, and nothing is left of either but what
 //! the next change needs. Of that the index has the pods themselves and the groups of those that look alike, the tables are
 //! the agent's copy of what the kernel has, and the rules are all else: facets, signatures, identities, rows, endpoints.
 
-use std::fs;
+mod agent;
+
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster_set::{ClusterSet, Families, Policies, REPLICAS};
 use crate::compile::{LARGE, listing};
-use crate::report::{Report, Samples};
+use crate::report::{Report, Samples, Skipped};
+use crate::site::resident;
 use crate::sys::Heap;
 
 /// What a remote pod may weigh, in bytes.
-const BUDGET: f64 = 160.0;
+pub const BUDGET: f64 = 160.0;
 
 /// Which ClusterSet a process holds.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -59,7 +61,7 @@ struct Weight {
     rss_peak: i64,
 }
 
-/// Weighs all cases, each in a process of its own.
+/// Weighs all cases, each in a process of its own; then agents.
 pub fn run(rounds: usize) -> Result<Report> {
     let mut samples = Samples::default();
     for _ in 0..rounds {
@@ -87,7 +89,14 @@ pub fn run(rounds: usize) -> Result<Report> {
     for case in Case::value_variants() {
         samples.budget(&format!("heap_per_pod_{}", case.name().replace('-', "_")), BUDGET);
     }
-    Ok(Report::new("memory", samples.rows()))
+    let skipped = match agent::obstacle() {
+        None => {
+            agent::weigh(rounds, &mut samples)?;
+            Vec::new()
+        }
+        Some(reason) => vec![Skipped { case: "agent".to_owned(), reason }],
+    };
+    Ok(Report::new("memory", samples.rows()).skipped(skipped))
 }
 
 /// What of an index the groups weigh, by what it weighs with all pods of each Deployment and with one of each: the groups
@@ -100,7 +109,7 @@ fn groups_of(all: i64, one_of_each: i64) -> i64 {
 /// Weighs a part of a case in this process, and prints what it weighs.
 pub fn weigh(case: Case, part: Part) -> Result<()> {
     let set = case.cluster_set();
-    let before = resident("VmRSS")?;
+    let before = resident("self", "VmRSS")?;
     Heap::count();
     match part {
         Part::Node => {
@@ -124,7 +133,7 @@ pub fn weigh(case: Case, part: Part) -> Result<()> {
 impl Weight {
     /// Of what this process holds now; it had `before` bytes of memory without it.
     fn now(before: i64) -> Result<Self> {
-        let (heap, rss, rss_peak) = (Heap::now(), resident("VmRSS")?, resident("VmHWM")?);
+        let (heap, rss, rss_peak) = (Heap::now(), resident("self", "VmRSS")?, resident("self", "VmHWM")?);
         Ok(Self { heap: heap.live, heap_peak: heap.peak, tables: 0, rss: rss - before, rss_peak: rss_peak - before })
     }
 }
@@ -141,14 +150,6 @@ fn weighed_apart(case: Case, part: Part) -> Result<Weight> {
 
 fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// A figure of this process's memory, in bytes.
-fn resident(field: &str) -> Result<i64> {
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<i64>().ok());
-    Ok(1024 * kib.with_context(|| format!("/proc/self/status has no {field}"))?)
 }
 
 impl Case {

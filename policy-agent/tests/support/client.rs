@@ -28,15 +28,12 @@ pub async fn create(client: &Client, collection: &str, object: &Value) {
     client.request_text(request.expect("a request")).await.expect("created");
 }
 
-/// Changes the fields of an object that are given.
-pub async fn patch(client: &Client, collection: &str, name: &str, change: &Value) {
-    let request = Request::new(collection).patch(name, &PatchParams::default(), &Patch::Merge(change));
-    client.request_text(request.expect("a request")).await.expect("changed");
-}
-
-/// Changes the fields of an object's status that are given.
-pub async fn patch_status(client: &Client, collection: &str, name: &str, change: &Value) {
-    let request =
-        Request::new(collection).patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(change));
+/// Changes the fields of an object that are given, or those of a subresource, as `status`.
+pub async fn patch(client: &Client, collection: &str, name: &str, subresource: Option<&str>, change: &Value) {
+    let (request, params, change) = (Request::new(collection), PatchParams::default(), Patch::Merge(change));
+    let request = match subresource {
+        None => request.patch(name, &params, &change),
+        Some(subresource) => request.patch_subresource(subresource, name, &params, &change),
+    };
     client.request_text(request.expect("a request")).await.expect("changed");
 }
