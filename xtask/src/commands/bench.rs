@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{machine, process, report, setup, workspace};
 
-use super::test::no_lab;
+use super::test::{Variables, no_lab, prepare_api_servers, unless};
 
 /// What to measure.
 #[derive(Args)]
@@ -33,7 +33,9 @@ enum Bench {
     Path,
     /// What the control plane costs in a large ClusterSet.
     Compile,
-    /// What the agent's knowledge of a million pods weighs.
+    /// How long after a change at an API server packets are decided by it (root, network namespaces, an API server).
+    Latency,
+    /// What the agent's knowledge of a million pods weighs, and agents with 100,000 pods of an API server (where one runs).
     Memory,
     /// How long a million addresses take into the kernel (root).
     Fill,
@@ -45,6 +47,7 @@ impl Bench {
             Self::Packet => "packet",
             Self::Path => "path",
             Self::Compile => "compile",
+            Self::Latency => "latency",
             Self::Memory => "memory",
             Self::Fill => "fill",
         }
@@ -55,29 +58,36 @@ impl Bench {
         match self {
             Self::Packet => "1 minute",
             Self::Compile => "4 minutes",
-            Self::Path | Self::Memory | Self::Fill => "2 minutes",
+            Self::Path | Self::Latency | Self::Fill => "2 minutes",
+            Self::Memory => "3 minutes",
         }
     }
 
-    /// Why this machine cannot run it.
-    fn obstacle(self) -> Option<String> {
-        let (kernel, memory_mib) = match self {
-            Self::Packet => (machine::no_ebpf(), 1024),
-            Self::Path => (no_lab(), 1024),
-            Self::Compile | Self::Memory => (None, 4096),
-            Self::Fill => (machine::no_ebpf(), 4096),
+    /// What its environment has to have; the error is why this machine cannot run it.
+    fn prepare(self) -> Result<Variables, String> {
+        let memory_mib = match self {
+            Self::Packet | Self::Path => 1024,
+            Self::Compile | Self::Latency | Self::Memory | Self::Fill => 4096,
         };
-        kernel.or_else(|| {
-            let free = machine::available_memory_mib().filter(|free| *free < memory_mib)?;
-            Some(format!("needs {memory_mib} MiB of free memory (there are {free})"))
-        })
+        if let Some(free) = machine::available_memory_mib().filter(|free| *free < memory_mib) {
+            return Err(format!("needs {memory_mib} MiB of free memory (there are {free})"));
+        }
+        match self {
+            Self::Packet | Self::Fill => unless(machine::no_ebpf()),
+            Self::Path => unless(no_lab()),
+            Self::Compile => Ok(Variables::new()),
+            Self::Latency => prepare_api_servers(),
+            // A part of it; where there is none, it says so itself.
+            Self::Memory => Ok(prepare_api_servers().unwrap_or_default()),
+        }
     }
 
     /// Runs it; it prints its table itself.
-    fn run(self, options: &Options, json: Option<&Path>) -> Result<()> {
+    fn run(self, options: &Options, variables: Variables, json: Option<&Path>) -> Result<()> {
         report::step(&format!("{} (about {})", self.as_str(), self.duration()));
         let mut bench = process::cargo();
         bench.args(["bench", "--quiet", "--package", "policy-agent", "--bench", "budgets", "--", self.as_str()]);
+        bench.envs(variables);
         if let Some(json) = json {
             bench.arg("--json").arg(json);
         }
@@ -92,15 +102,15 @@ impl Bench {
 pub fn run(options: &Options) -> Result<ExitCode> {
     // Cargo runs benchmarks in the directory of their package.
     let json = options.json.as_deref().map(std::path::absolute).transpose().context("find the current directory")?;
-    if matches!(options.name, None | Some(Bench::Path)) {
+    if matches!(options.name, None | Some(Bench::Path | Bench::Latency | Bench::Memory)) {
         setup::packages::ensure()?;
     }
     match options.name {
         Some(bench) => {
-            if let Some(obstacle) = bench.obstacle() {
-                bail!("benchmark {} {obstacle}", bench.as_str());
+            match bench.prepare() {
+                Ok(variables) => bench.run(options, variables, json.as_deref())?,
+                Err(obstacle) => bail!("benchmark {} {obstacle}", bench.as_str()),
             }
-            bench.run(options, json.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         None => run_all(options, json.as_deref()),
@@ -113,12 +123,15 @@ fn run_all(options: &Options, json: Option<&Path>) -> Result<ExitCode> {
     let mut figures = Vec::new();
     let mut failed = false;
     for bench in Bench::value_variants() {
-        if let Some(obstacle) = bench.obstacle() {
-            report::skipped(&format!("{} skipped: {obstacle}", bench.as_str()));
-            continue;
-        }
+        let variables = match bench.prepare() {
+            Ok(variables) => variables,
+            Err(obstacle) => {
+                report::skipped(&format!("{} skipped: {obstacle}", bench.as_str()));
+                continue;
+            }
+        };
         let own = folder.path().join(bench.as_str());
-        match bench.run(options, Some(&own)) {
+        match bench.run(options, variables, Some(&own)) {
             Ok(()) => figures.push(fs::read_to_string(&own).with_context(|| format!("read {}", own.display()))?),
             Err(error) => {
                 failed = true;

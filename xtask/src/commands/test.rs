@@ -24,7 +24,7 @@ struct Tier {
 }
 
 /// Environment variables for tests.
-type Variables = Vec<(&'static str, OsString)>;
+pub(super) type Variables = Vec<(&'static str, OsString)>;
 
 const TIERS: [Tier; 5] = [
     Tier { name: "units and properties", mark: None, is_optional: false, prepare: || Ok(Variables::new()) },
@@ -42,12 +42,13 @@ const TIERS: [Tier; 5] = [
 /// The marks of all tiers that have one.
 const MARKS: [&str; 4] = ["kernel_", "sim_", "lab_", "api_"];
 
-fn unless(obstacle: Option<String>) -> Result<Variables, String> {
+/// Nothing, or what is in the way.
+pub(super) fn unless(obstacle: Option<String>) -> Result<Variables, String> {
     obstacle.map_or(Ok(Variables::new()), Err)
 }
 
 /// API servers run in namespaces of a lab.
-fn prepare_api_servers() -> Result<Variables, String> {
+pub(super) fn prepare_api_servers() -> Result<Variables, String> {
     unless(no_lab())?;
     let programs = setup::envtest::ensure().map_err(|error| format!("{error:#}"))?;
     Ok(vec![(setup::envtest::VARIABLE, programs.into())])

@@ -25,7 +25,7 @@ const CONFIRMED: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What happens to a pod.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Tale {
     /// The API server is asked for a change.
     Begun { pod: u32, admitted: bool, at: Instant },

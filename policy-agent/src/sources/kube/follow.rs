@@ -40,7 +40,11 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// What is told of a collection.
 #[derive(Debug)]
 pub enum News {
-    /// All objects that there are.
+    /// A list begins; one that was not whole yet is none any more.
+    Begun,
+    /// Objects of a list that goes on.
+    Part(Vec<Reading>),
+    /// The list is whole with these objects.
     Listed(Vec<Reading>),
     /// An object exists with this content.
     Applied(Reading),
@@ -197,6 +201,7 @@ impl<K: Kind> Follower<K> {
         }
         let round = async {
             if self.version.is_none() {
+                self.tell(News::Begun).await?;
                 self.journal.begin();
             }
             if self.version.is_none() && !self.streams {
@@ -209,9 +214,12 @@ impl<K: Kind> Follower<K> {
 
     /// Lists in pages.
     async fn list(&mut self, client: &Client) -> Result<(), Ended> {
-        let mut objects = Vec::new();
-        let version = pages::<K>(client, |object| objects.extend(self.list_object(object))).await?;
-        self.listed(objects, version).await
+        let mut pages = Pages::<K>::of(client);
+        while let Some(page) = pages.next().await? {
+            let part = page.iter().filter_map(|object| self.list_object(object)).collect();
+            self.tell(News::Part(part)).await?;
+        }
+        self.listed(Vec::new(), pages.version).await
     }
 
     fn read(&self, object: &Slim<K>) -> Option<Reading> {
@@ -262,15 +270,19 @@ impl<K: Kind> Follower<K> {
                             listing.gone.remove(&reading.key);
                             listing.objects.push(reading);
                         }
+                        if listing.objects.len() >= PAGE as usize {
+                            self.tell(News::Part(std::mem::take(&mut listing.objects))).await?;
+                        }
                     }
                     None => self.changed(&object, self.read(&object).map(News::Applied)).await?,
                 },
                 Some(WatchEvent::Deleted(object)) => {
                     let deleted = convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0);
                     match (&mut listing, deleted) {
-                        (Some(listing), Some((key, _))) => {
+                        (Some(listing), Some((key, event))) => {
                             listing.objects.retain(|object| object.key != key);
-                            listing.gone.insert(key, object);
+                            listing.gone.insert(key.clone(), object);
+                            self.tell(News::Deleted(key, event)).await?;
                         }
                         (Some(_), None) => {}
                         (None, deleted) => {
@@ -324,6 +336,7 @@ impl<K: Kind> Follower<K> {
 
 /// What a streamed list has told up to now. What happens meanwhile may come before its end.
 struct Listing<K> {
+    /// The part that is not told yet.
     objects: Vec<Reading>,
     /// Those that were listed and ended since.
     gone: BTreeMap<ObjectKey, Slim<K>>,
@@ -336,28 +349,45 @@ impl<K> Default for Listing<K> {
     }
 }
 
-/// Lists a collection in pages; returns the version of the whole.
-async fn pages<K: Kind>(client: &Client, mut take: impl FnMut(&Slim<K>)) -> Result<String, Ended> {
-    let mut next = ListParams::default().limit(PAGE);
-    loop {
-        let request = Request::new(K::COLLECTION.path()).list(&next).map_err(kube::Error::BuildRequest)?;
-        let page: Page<Slim<K>> = within(PATIENCE, client.request(request)).await??;
-        page.items.iter().flatten().for_each(&mut take);
-        match page.metadata.next.filter(|token| !token.is_empty()) {
-            Some(token) => next = next.continue_token(&token),
-            None => return Ok(page.metadata.resource_version),
-        }
+/// A collection in pages.
+struct Pages<'a, K> {
+    client: &'a Client,
+    /// What to ask for next; `None`: that was all.
+    next: Option<ListParams>,
+    /// The version of the whole.
+    version: String,
+    kind: std::marker::PhantomData<K>,
+}
+
+impl<'a, K: Kind> Pages<'a, K> {
+    fn of(client: &'a Client) -> Self {
+        let next = Some(ListParams::default().limit(PAGE));
+        Self { client, next, version: String::new(), kind: std::marker::PhantomData }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Slim<K>>>, Ended> {
+        let Some(next) = &self.next else { return Ok(None) };
+        let request = Request::new(K::COLLECTION.path()).list(next).map_err(kube::Error::BuildRequest)?;
+        let page: Page<Slim<K>> = within(PATIENCE, self.client.request(request)).await??;
+        let token = page.metadata.next.filter(|token| !token.is_empty());
+        self.next = token.map(|token| ListParams::default().limit(PAGE).continue_token(&token));
+        self.version = page.metadata.resource_version;
+        Ok(Some(page.items.unwrap_or_default()))
     }
 }
 
 /// All objects of a collection, once.
 pub async fn list_once<K: Kind>(client: &Client, cluster: &ClusterId) -> Result<Vec<Reading>, Trouble> {
     let mut objects = Vec::new();
-    let read = |object: &Slim<K>| objects.extend(convert::read_typed(cluster, K::COLLECTION.object_type(), &object.0));
-    match pages::<K>(client, read).await {
-        Ok(_) => Ok(objects),
-        Err(Ended::Failed(trouble)) => Err(trouble),
-        Err(_) => Err(Trouble::refused("the list changed while it was read; try again")),
+    let mut pages = Pages::<K>::of(client);
+    let read = |object: &Slim<K>| convert::read_typed(cluster, K::COLLECTION.object_type(), &object.0);
+    loop {
+        match pages.next().await {
+            Ok(Some(page)) => objects.extend(page.iter().filter_map(read)),
+            Ok(None) => return Ok(objects),
+            Err(Ended::Failed(trouble)) => return Err(trouble),
+            Err(_) => return Err(Trouble::refused("the list changed while it was read; try again")),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! One member of the ClusterSet whose objects an API server has: all its collections, as one source.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::access::{Access, Here, Offers};
 use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
 use super::follow::{News, Setting, follow};
-use super::snapshot::{self, Health, Journal, Restored, Scribe, Unrestored};
+use super::parts::Parts;
+use super::restoring::Restoring;
+use super::snapshot::{Health, Journal, Restored, Scribe, Unrestored};
 use super::trouble::Trouble;
 use crate::convert::{Object, ObjectKey, Reading};
 use crate::sources::Batch;
@@ -138,48 +143,6 @@ fn spawn(tasks: &mut JoinSet<()>, collection: Collection, setting: Setting) {
     };
 }
 
-/// Looks for what a member has not told in its snapshot, once.
-struct Restoring {
-    cluster: ClusterId,
-    scribe: Option<Scribe>,
-    due: Instant,
-    reading: Option<JoinHandle<Result<Vec<Restored>, Unrestored>>>,
-}
-
-impl Restoring {
-    fn new(cluster: ClusterId, conduct: Conduct) -> Self {
-        Self { cluster, scribe: conduct.scribe, due: Instant::now() + conduct.restore_after, reading: None }
-    }
-
-    /// Begins to read what there is of these collections, if that was not done before, where nobody waits for the disk.
-    fn begin(&mut self, collections: Vec<Collection>) {
-        if let Some(scribe) = self.scribe.take()
-            && !collections.is_empty()
-        {
-            let cluster = self.cluster.clone();
-            let read = move || snapshot::restore(scribe.folder(), &cluster, &collections);
-            self.reading = Some(tokio::task::spawn_blocking(read));
-        }
-    }
-
-    /// What was read, or `None`: it is time to read. Waits for ever once that is over.
-    async fn next(&mut self) -> Option<Result<Vec<Restored>, Unrestored>> {
-        match &mut self.reading {
-            Some(reading) => {
-                let read = reading.await;
-                self.reading = None;
-                // Ends early only with the runtime itself.
-                Some(read.ok()?)
-            }
-            None if self.scribe.is_some() => {
-                sleep_until(self.due).await;
-                None
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// What is known of a member beside its objects, which only the control loop keeps.
 struct State {
     cluster: ClusterId,
@@ -192,6 +155,8 @@ struct State {
     restored: BTreeMap<Collection, Duration>,
     /// Those of them that count no more, since they were not heard for so long.
     stale: BTreeSet<Collection>,
+    /// What has been told of lists that are not whole yet.
+    parts: BTreeMap<Collection, Parts>,
     /// Tells a collection's follower that it must list.
     forgotten: BTreeMap<Collection, Arc<AtomicBool>>,
     /// When each collection's server was last heard.
@@ -217,6 +182,7 @@ impl State {
             role,
             stale_after: stale_after.filter(|_| role == Role::Remote),
             listed: BTreeSet::new(),
+            parts: BTreeMap::new(),
             restored: BTreeMap::new(),
             stale: BTreeSet::new(),
             forgotten: BTreeMap::new(),
@@ -269,7 +235,7 @@ impl State {
                 self.changed = true;
             }
             Ok(collections) => {
-                for Restored { collection, readings, heard } in collections {
+                for Restored { collection, mut readings, heard } in collections {
                     if self.listed.contains(&collection) {
                         continue;
                     }
@@ -279,6 +245,10 @@ impl State {
                         self.forget(collection, &mut batch);
                     } else {
                         self.restored.insert(collection, heard.elapsed().unwrap_or_default());
+                        // What the server has told of it is newer.
+                        if let Some(parts) = self.parts.get(&collection) {
+                            readings.retain(|reading| !parts.counts(&reading.key));
+                        }
                         self.list(collection, readings, &mut batch);
                     }
                 }
@@ -329,6 +299,14 @@ impl State {
             self.changed |= before.as_ref() != self.troubles.get(&collection);
             return;
         }
+        let news = match news {
+            News::Begun => return drop(self.parts.insert(collection, Parts::default())),
+            News::Part(readings) => return self.part(collection, readings, batch),
+            news => news,
+        };
+        if let (News::Deleted(key, _), Some(parts)) = (&news, self.parts.get_mut(&collection)) {
+            parts.forget(key);
+        }
         if self.stale.contains(&collection) && !matches!(news, News::Listed(_)) {
             // What changed in what counts no more says too little.
             return;
@@ -338,7 +316,10 @@ impl State {
         match news {
             News::Listed(readings) => {
                 self.changed |= self.restored.remove(&collection).is_some() | self.stale.remove(&collection);
-                self.list(collection, readings, batch);
+                let mut all = self.parts.get_mut(&collection).map(Parts::take_kept).unwrap_or_default();
+                all.extend(readings);
+                self.list(collection, all, batch);
+                self.parts.remove(&collection);
                 if self.unlisted().is_empty() {
                     // By now another snapshot has taken its place.
                     self.changed |= self.refusal.take().is_some();
@@ -349,15 +330,29 @@ impl State {
                 self.changed |= self.issues.remove(&key).is_some();
                 batch.events.push(event);
             }
-            News::Unchanged | News::Failed(_) => {}
+            News::Unchanged | News::Failed(_) | News::Begun | News::Part(_) => {}
         }
     }
 
+    fn part(&mut self, collection: Collection, readings: Vec<Reading>, batch: &mut Batch) {
+        let parts = self.parts.entry(collection).or_default();
+        if self.listed.contains(&collection) {
+            parts.keep(readings);
+        } else {
+            parts.count(&readings);
+            readings.into_iter().for_each(|reading| self.apply(reading, batch));
+        }
+    }
+
+    /// From here on there are these objects of a collection, and what the server has told of a list that is not whole yet.
     fn list(&mut self, collection: Collection, readings: Vec<Reading>, batch: &mut Batch) {
+        let parts = self.parts.get(&collection);
+        let counts = |key: &ObjectKey| parts.is_some_and(|parts| parts.counts(key));
         let known = self.issues.len();
-        self.issues.retain(|key, _| !collection.holds(key));
+        self.issues.retain(|key, _| !collection.holds(key) || counts(key));
         self.changed |= self.issues.len() != known;
-        let keys: Vec<ObjectKey> = readings.iter().map(|reading| reading.key.clone()).collect();
+        let counted = parts.into_iter().flat_map(Parts::counted);
+        let keys: Vec<ObjectKey> = readings.iter().map(|reading| &reading.key).chain(counted).cloned().collect();
         for reading in readings {
             self.apply(reading, batch);
         }

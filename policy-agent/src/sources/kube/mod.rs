@@ -12,7 +12,9 @@ mod config_map;
 mod follow;
 mod member;
 mod object;
+mod parts;
 mod property;
+mod restoring;
 mod slim;
 pub mod snapshot;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod server;
 mod snapshots;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use policy_core::model::{Event, IssueCode, Listing};
@@ -212,11 +213,39 @@ async fn a_server_without_streaming_lists_is_asked_in_pages() {
         let mut following = Following::start(&server, Role::Remote);
         let said = following.until("synced").await;
         assert!(said.contains(&format!("pods: {}", names.join(" "))), "{streaming:?}");
-        assert_eq!(said.iter().filter(|word| word.starts_with('+')).count(), 1100, "{streaming:?}");
+        // What an ordinary watch told before it was known for one is told again.
+        let told: BTreeSet<&String> = said.iter().filter(|word| word.starts_with('+')).collect();
+        assert_eq!(told.len(), 1100, "{streaming:?}");
         let pages = server.requests(PODS).iter().filter(|request| request.contains("limit=500")).count();
         assert_eq!(pages, 3, "{streaming:?}");
         server.apply(PODS, pod("q", "2"));
         assert_eq!(following.until("+q 2").await, ["+q 2"], "{streaming:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_counts_part_by_part_where_nothing_is_known_and_replaces_what_is_known_in_one_step() {
+    for streaming in [Streaming::Offered, Streaming::Refused] {
+        let server = Server::start().await;
+        server.state().streaming = streaming;
+        let names: Vec<String> = (0..1100).map(|number| format!("p{number:04}")).collect();
+        names.iter().for_each(|name| server.apply(PODS, pod(name, "1")));
+        let mut following = Following::start(&server, Role::Remote);
+        let mut parts = Vec::new();
+        while !following.said.contains(&"synced".to_owned()) {
+            parts.push(following.next().await.events.len());
+        }
+        assert!(parts.iter().all(|events| *events <= 502), "{streaming:?}: {parts:?}");
+        following.said.clear();
+        server.compact();
+        server.end_watches();
+        let all = format!("pods: {}", names.join(" "));
+        while !following.said.contains(&all) {
+            let before = following.said.len();
+            following.next().await;
+            let told = following.said[before..].iter().filter(|word| word.starts_with("+p")).count();
+            assert!([0, 1100].contains(&told), "{streaming:?}: {told} of 1100");
+        }
     }
 }
 

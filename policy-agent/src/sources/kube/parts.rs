@@ -1,0 +1,51 @@
+//! A list that is told in parts: what of it came until now.
+//!
+//! Where nothing is known of a collection, each part counts at once: nobody has to hold a list of 100,000 pods, which took
+//! three times the memory of what is kept of them. Where something is known, the list takes its place in one step, so its
+//! parts are kept until it is whole.
+
+use std::collections::BTreeSet;
+
+use crate::convert::{ObjectKey, Reading};
+
+/// The parts of a list that is not whole yet.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// What counts already.
+    counted: BTreeSet<ObjectKey>,
+    /// What waits for the end.
+    kept: Vec<Reading>,
+}
+
+impl Parts {
+    /// These objects, which count from now on.
+    pub fn count(&mut self, readings: &[Reading]) {
+        self.counted.extend(readings.iter().map(|reading| reading.key.clone()));
+    }
+
+    /// These objects, which wait.
+    pub fn keep(&mut self, readings: Vec<Reading>) {
+        self.kept.extend(readings);
+    }
+
+    /// The object is gone before the list is whole.
+    pub fn forget(&mut self, key: &ObjectKey) {
+        self.counted.remove(key);
+        self.kept.retain(|reading| reading.key != *key);
+    }
+
+    /// Whether the server told this object by the list.
+    pub fn counts(&self, key: &ObjectKey) -> bool {
+        self.counted.contains(key)
+    }
+
+    /// What counts already.
+    pub fn counted(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.counted.iter()
+    }
+
+    /// What waited, now that the list is whole.
+    pub fn take_kept(&mut self) -> Vec<Reading> {
+        std::mem::take(&mut self.kept)
+    }
+}
