@@ -79,6 +79,11 @@ impl Offers {
             }
             Err(trouble) => Some(trouble),
         };
+        self.say(refusal).await;
+    }
+
+    /// Says what keeps the credentials from being followed, or that nothing does; the client stays.
+    async fn say(&self, refusal: Option<Trouble>) {
         // Nobody listens at the end.
         drop(self.refusals.send(refusal).await);
     }
@@ -92,7 +97,7 @@ impl Access {
             (Self::Secret(secret), Some(local)) => {
                 let api = Api::<Secret>::namespaced(local.client().await?, &secret.object.namespace);
                 let found = api.get(&secret.object.name).await.map_err(|error| Trouble::of(&error));
-                let client = async { client_of_secret(&found?, &secret.key).await };
+                let client = async { client_of_data(&data_of(found?, &secret.key)?).await };
                 client.await.map_err(|trouble| trouble.prefixed(&format!("{secret}: ")))
             }
             (Self::Secret(secret), None) => Err(secret.unreadable()),
@@ -187,12 +192,25 @@ async fn follow_secret(secret: &KubeconfigSecret, local: Here, offers: &Offers) 
     let (seen, mut secrets) = mpsc::channel(1);
     let follow = follow_object::<Secret>(secret.object.clone(), local, seen);
     let take = async {
+        let mut in_force = None;
         while let Some(seen) = secrets.recv().await {
-            let client = match seen {
-                Seen::There(found) => client_of_secret(&found, &secret.key).await,
+            let data = match seen {
+                Seen::There(found) => data_of(found, &secret.key),
                 Seen::Absent => Err(Trouble::no_access("is not there; whoever joined the member makes it")),
                 Seen::Unknown(trouble) => Err(trouble),
             };
+            // A new client would list everything anew.
+            if data.is_ok() && data.as_ref().ok() == in_force.as_ref() {
+                offers.say(None).await;
+                continue;
+            }
+            let client = match &data {
+                Ok(data) => client_of_data(data).await,
+                Err(trouble) => Err(trouble.clone()),
+            };
+            if client.is_ok() {
+                in_force = data.ok();
+            }
             let named = |trouble: Trouble| trouble.prefixed(&format!("{secret}: "));
             offers.make(client.map_err(named)).await;
         }
@@ -204,10 +222,14 @@ async fn follow_secret(secret: &KubeconfigSecret, local: Here, offers: &Offers) 
     }
 }
 
-async fn client_of_secret(secret: &Secret, key: &str) -> Result<Client, Trouble> {
-    let data = secret.data.as_ref().and_then(|data| data.get(key));
-    let data = data.ok_or_else(|| Trouble::no_access("has no such key"))?;
-    let text = std::str::from_utf8(&data.0).map_err(|_| Trouble::no_access("is not UTF-8"))?;
+/// What a Secret has under a key.
+fn data_of(secret: Secret, key: &str) -> Result<Vec<u8>, Trouble> {
+    let data = secret.data.unwrap_or_default().remove(key);
+    data.map(|data| data.0).ok_or_else(|| Trouble::no_access("has no such key"))
+}
+
+async fn client_of_data(data: &[u8]) -> Result<Client, Trouble> {
+    let text = std::str::from_utf8(data).map_err(|_| Trouble::no_access("is not UTF-8"))?;
     client_of_kubeconfig(text, no_files_or_programs).await
 }
 

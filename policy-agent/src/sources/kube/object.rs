@@ -5,13 +5,14 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use super::access::{Here, Offers};
+use super::backoff::Backoff;
 use super::trouble::{Trouble, chain};
 
 /// Names an object of a kind.
@@ -85,20 +86,29 @@ pub async fn follow_object<K: Watched>(name: ObjectName, access: Here, seen: mps
     }
 }
 
-/// Watches an object until nobody listens.
+/// Watches an object until nobody listens. After an error it is listed anew: a watch that goes on says nothing of what did
+/// not change, and nobody would hear that it can be followed again.
 async fn watch_one<K: Watched>(name: &ObjectName, client: Client, seen: &mpsc::Sender<Seen<K>>) {
     let api = Api::<K>::namespaced(client, &name.namespace);
-    let mut words = pin!(watch_object(api, &name.name).default_backoff());
+    let mut backoff = Backoff::default();
     loop {
-        let word = match words.try_next().await {
-            Ok(Some(Some(object))) => Seen::There(object),
-            Ok(Some(None)) => Seen::Absent,
-            Ok(None) => return,
-            Err(error) => Seen::Unknown(trouble(error)),
+        let mut words = pin!(watch_object(api.clone(), &name.name));
+        let error = loop {
+            let word = match words.try_next().await {
+                Ok(Some(Some(object))) => Seen::There(object),
+                Ok(Some(None)) => Seen::Absent,
+                Ok(None) => return,
+                Err(error) => break error,
+            };
+            backoff.succeeded();
+            if seen.send(word).await.is_err() {
+                return;
+            }
         };
-        if seen.send(word).await.is_err() {
+        if seen.send(Seen::Unknown(trouble(error))).await.is_err() {
             return;
         }
+        sleep(backoff.next()).await;
     }
 }
 

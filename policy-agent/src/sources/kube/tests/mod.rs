@@ -329,6 +329,24 @@ async fn credentials_of_a_secret_are_exchanged_while_it_is_followed() {
 }
 
 #[tokio::test]
+async fn a_secret_that_could_not_be_read_for_a_while_is_no_issue_any_more() {
+    let (local, remote) = (Server::start().await, Server::start().await);
+    remote.state().bookmarks = true;
+    local.apply(SECRETS, secret(&remote.kubeconfig()));
+    let mut following = Following::by_secret(&local);
+    following.until("synced").await;
+    local.state().refuses = Some(503);
+    local.end_watches();
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("crosswall-system/b"))).await;
+    local.state().refuses = None;
+    remote.requests("/");
+    following.issue(<[String]>::is_empty).await;
+    remote.apply(PODS, pod("p", "1"));
+    assert_eq!(following.until("+p 1").await, ["+p 1"]);
+    assert_eq!(remote.requests("/"), Vec::<String>::new(), "with the same credentials nothing is asked anew");
+}
+
+#[tokio::test]
 async fn a_secret_that_names_a_program_is_refused_and_the_credentials_before_it_stay() {
     let (local, remote) = (Server::start().await, Server::start().await);
     local.apply(SECRETS, secret(&remote.kubeconfig()));
