@@ -75,7 +75,7 @@ impl ClusterSet {
         let local = self.members.iter().find(|entry| self.local.as_ref() == Some(&entry.member.id))?;
         match &local.source {
             Source::Kube(Access::Here(here)) => Some(here),
-            Source::Kube(Access::Secret(_)) | Source::Directory(_) => None,
+            Source::Kube(Access::Secret(_) | Access::Profile(_)) | Source::Directory(_) => None,
         }
     }
 
@@ -259,9 +259,10 @@ fn source(at: &At<'_>, member: &str, base: &Path, notes: &mut Notes<'_>) -> Resu
             place.only_names(&[], notes).map(|()| Source::Kube(Access::Here(Here::InCluster)))
         }
         ["kubeconfig"] => kubeconfig(&at.member("kubeconfig"), base, notes).map(Source::Kube),
-        [kind @ ("clusterProfile" | "etcd")] => Err(notes.unreadable(
-            &at.member(kind),
-            format_args!("source {kind} of member {member} is not supported by this version; use kubeconfig"),
+        ["clusterProfile"] => cluster_profile(&at.member("clusterProfile"), notes).map(Source::Kube),
+        ["etcd"] => Err(notes.unreadable(
+            &at.member("etcd"),
+            format_args!("source etcd of member {member} is not supported by this version; use kubeconfig"),
         )),
         [] if known.is_err() => Err(Unread),
         kinds => Err(notes.unreadable(at, format_args!("member {member} needs one source, not {}", kinds.len()))),
@@ -284,17 +285,32 @@ fn kubeconfig(at: &At<'_>, base: &Path, notes: &mut Notes<'_>) -> Result<Access,
 fn secret_ref(at: &At<'_>, notes: &mut Notes<'_>) -> Result<KubeconfigSecret, Unread> {
     at.map(notes)?;
     let known = at.only_names(&["namespace", "name", "key"], notes);
-    let mut text = |name: &str| {
-        let place = at.member(name);
-        match place.string(notes)? {
-            "" => Err(notes.unreadable(&place, "must not be empty")),
-            text => Ok(text.to_owned()),
-        }
-    };
-    let (namespace, name) = (text("namespace"), text("name"));
-    let key = if at.get("key").is_some() { text("key") } else { Ok(KUBECONFIG_KEY.to_owned()) };
+    let object = object_name(at, notes);
+    let key = if at.get("key").is_some() { filled(at, "key", notes) } else { Ok(KUBECONFIG_KEY.to_owned()) };
     known?;
-    Ok(KubeconfigSecret { object: ObjectName { namespace: namespace?, name: name? }, key: key? })
+    Ok(KubeconfigSecret { object: object?, key: key? })
+}
+
+fn cluster_profile(at: &At<'_>, notes: &mut Notes<'_>) -> Result<Access, Unread> {
+    at.map(notes)?;
+    let known = at.only_names(&["namespace", "name"], notes);
+    let object = object_name(at, notes);
+    known?;
+    object.map(Access::Profile)
+}
+
+fn object_name(at: &At<'_>, notes: &mut Notes<'_>) -> Result<ObjectName, Unread> {
+    let (namespace, name) = (filled(at, "namespace", notes), filled(at, "name", notes));
+    Ok(ObjectName { namespace: namespace?, name: name? })
+}
+
+/// A text that is not empty.
+fn filled(at: &At<'_>, name: &str, notes: &mut Notes<'_>) -> Result<String, Unread> {
+    let place = at.member(name);
+    match place.string(notes)? {
+        "" => Err(notes.unreadable(&place, "must not be empty")),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// The member `path` of a source.
@@ -469,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn api_servers_are_reached_in_cluster_or_by_a_kubeconfig() {
+    fn api_servers_are_reached_in_cluster_by_a_kubeconfig_or_as_a_profile_says() {
         let source = |text: &str| {
             let set = set(&format!("{{local: a, members: [{{id: a, source: {text}, podCIDRs: [10.0.0.0/8]}}]}}"));
             parse(&set).unwrap().cluster_set
@@ -484,6 +500,7 @@ mod tests {
             ("{kubeconfig: {path: x}}", Access::Here(file.clone())),
             ("{kubeconfig: {secretRef: {namespace: s, name: n}}}", Access::Secret(secret("kubeconfig"))),
             ("{kubeconfig: {secretRef: {namespace: s, name: n, key: value}}}", Access::Secret(secret("value"))),
+            ("{clusterProfile: {namespace: s, name: n}}", Access::Profile(secret("").object)),
         ] {
             assert_eq!(source(text).members[0].source, Source::Kube(access), "{text}");
         }
@@ -556,6 +573,18 @@ mod tests {
                 "spec.members[0].source.kubeconfig.secretRef.namespace",
                 set("{members: [{id: a, source: {kubeconfig: {secretRef: {name: n}}}}]}"),
             ),
+            (
+                "spec.members[0].source.clusterProfile.namespace",
+                set("{members: [{id: a, source: {clusterProfile: {name: n}}}]}"),
+            ),
+            (
+                "spec.members[0].source.clusterProfile.name",
+                set("{members: [{id: a, source: {clusterProfile: {namespace: s, name: ''}}}]}"),
+            ),
+            (
+                "spec.members[0].source.clusterProfile.key",
+                set("{members: [{id: a, source: {clusterProfile: {namespace: s, name: n, key: k}}}]}"),
+            ),
             ("spec.members[0].source.inCluster.x", set("{members: [{id: a, source: {inCluster: {x: 1}}}]}")),
             ("spec.members[0].podCIDRs", set("{members: [{id: a, source: {directory: {path: a}}, podCIDRs: x}]}")),
         ];
@@ -566,15 +595,11 @@ mod tests {
     }
 
     #[test]
-    fn sources_of_later_versions_are_named_as_such() {
-        for kind in ["clusterProfile", "etcd"] {
-            let error = parse(&set(&format!("{{members: [{{id: a, source: {{{kind}: {{x: y}}}}}}]}}"))).unwrap_err();
-            let expect = format!(
-                "/etc/sets/demo.yaml: spec.members[0].source.{kind}: \
-                 source {kind} of member a is not supported by this version; use kubeconfig"
-            );
-            assert_eq!(error.to_string(), expect);
-        }
+    fn a_source_of_a_later_version_is_named_as_such() {
+        let error = parse(&set("{members: [{id: a, source: {etcd: {x: y}}}]}")).unwrap_err();
+        let expect = "/etc/sets/demo.yaml: spec.members[0].source.etcd: \
+                      source etcd of member a is not supported by this version; use kubeconfig";
+        assert_eq!(error.to_string(), expect);
     }
 
     #[test]

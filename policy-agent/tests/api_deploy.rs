@@ -103,6 +103,7 @@ fn accounts_read_what_they_need_and_nothing_else() {
         ("/apis/discovery.k8s.io/v1/endpointslices", true, false),
         ("/apis/networking.k8s.io/v1/networkpolicies", true, false),
         ("/apis/about.k8s.io/v1beta1/clusterproperties", true, false),
+        ("/apis/multicluster.x-k8s.io/v1alpha1/clusterprofiles", true, false),
         ("/api/v1/namespaces/crosswall-system/secrets", true, false),
         ("/api/v1/namespaces/crosswall-system/configmaps", true, false),
         ("/api/v1/namespaces/crosswall-remote/secrets", false, false),

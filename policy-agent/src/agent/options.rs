@@ -57,6 +57,9 @@ pub(super) struct RunOptions {
     /// read, and the ClusterProperty that says which cluster this is.
     #[arg(long, value_name = "PATH", env = "CROSSWALL_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
+    /// Which programs give credentials for members that a ClusterProfile describes: a file as KEP-5339 has it.
+    #[arg(long, value_name = "FILE", env = "CROSSWALL_ACCESS_PROVIDERS")]
+    pub(super) access_providers: Option<PathBuf>,
     /// The BPF file system; maps and links are pinned below DIR/crosswall.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
     pub(super) bpffs: PathBuf,

@@ -119,6 +119,7 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
         silence: Duration::from_secs(options.watch_silence),
         restore_after: Duration::from_secs(options.sync_deadline).mul_f64(RESTORE_SHARE).min(RESTORE_LIMIT),
         scribe,
+        access_providers: options.access_providers,
     };
     tokio::spawn(sources::follow::follow(files, mirror, conduct, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);

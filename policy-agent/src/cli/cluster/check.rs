@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::cli::output::{Format, bad, good, listing, print, right, trimmed};
 use crate::cluster_set::{ClusterSet, MemberEntry, Source};
 use crate::convert::{Object, Reading};
-use crate::sources::kube::{Collection, Here, Namespaces, Pods, Trouble, cluster_id, list_once};
+use crate::sources::kube::{Collection, Here, Means, Namespaces, Pods, Trouble, cluster_id, list_once};
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -32,9 +32,12 @@ pub struct Options {
     /// The ClusterSet file.
     #[arg(long, value_name = "PATH", env = "CROSSWALL_CLUSTER_SET")]
     cluster_set: PathBuf,
-    /// A kubeconfig of this cluster, which has the Secrets, if the file's local member has none that can be used here.
+    /// A kubeconfig of this cluster, which has the Secrets and ClusterProfiles, if the file's local member has none that can be used here.
     #[arg(long, value_name = "KUBECONFIG", env = "KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
+    /// Which programs give credentials for members that a ClusterProfile describes, as `policy-agent run` has it.
+    #[arg(long, value_name = "FILE", env = "CROSSWALL_ACCESS_PROVIDERS")]
+    access_providers: Option<PathBuf>,
     /// How to write the answer.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -82,10 +85,11 @@ type Claims = BTreeMap<IpAddr, Vec<PodKey>>;
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let set = ClusterSet::load(&options.cluster_set)?.cluster_set;
     let local = options.kubeconfig.clone().map(Here::File).or_else(|| set.local_access().cloned());
+    let means = Means { local, providers: options.access_providers.clone() };
     let mut claims = Claims::new();
     let mut checked = Vec::new();
     for entry in &set.members {
-        checked.push(check(entry, local.as_ref(), &mut claims).await);
+        checked.push(check(entry, &means, &mut claims).await);
     }
     tell_claims(&claims, &mut checked);
     print(&checked, options.output, |checked| text(checked))?;
@@ -93,12 +97,12 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn check(entry: &MemberEntry, local: Option<&Here>, claims: &mut Claims) -> Checked {
+async fn check(entry: &MemberEntry, means: &Means, claims: &mut Claims) -> Checked {
     let id = &entry.member.id;
     let mut checked = Checked { id: id.to_string(), namespaces: None, pods: None, findings: Vec::new() };
     // A directory has no API server to be asked.
     let Source::Kube(access) = &entry.source else { return checked };
-    let client = match access.client(local).await {
+    let client = match access.client(means).await {
         Ok(client) => client,
         Err(trouble) => {
             checked.find(FindingKind::Unreachable, format!("{trouble}"));
@@ -230,8 +234,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::sources::kube::Access;
+    use crate::sources::kube::tests::profiles::{PROFILES, Plugin, profile};
     use crate::sources::kube::tests::server::Server;
+    use crate::sources::kube::{Access, ObjectName};
 
     const PODS: &str = "/api/v1/pods";
 
@@ -257,7 +262,7 @@ mod tests {
                 stale_after: None,
                 trusted_properties: vec![],
             };
-            checked.push(check(&entry, None, &mut claims).await);
+            checked.push(check(&entry, &Means::default(), &mut claims).await);
         }
         tell_claims(&claims, &mut checked);
         let kinds = |member: Checked| (member.id, member.findings.iter().map(|finding| finding.kind).collect());
@@ -301,8 +306,38 @@ mod tests {
             stale_after: None,
             trusted_properties: vec![],
         };
-        let checked = check(&entry, None, &mut Claims::new()).await;
+        let checked = check(&entry, &Means::default(), &mut Claims::new()).await;
         assert_eq!(checked.findings[0].kind, FindingKind::Unreachable, "{checked:?}");
         assert!(checked.findings[0].message.contains("see that the API server runs"), "{checked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_member_of_a_cluster_profile_is_asked_with_the_credentials_of_its_program() {
+        let (local, remote, plugin) = (Server::start().await, Server::start().await, Plugin::gives("t"));
+        remote.state().token = Some("t");
+        remote.apply(PODS, pod("p", "10.1.0.1"));
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("kubeconfig");
+        std::fs::write(&path, local.kubeconfig()).expect("written");
+        let entry = MemberEntry {
+            member: Member { id: "b".parse().expect("an id"), pod_cidrs: vec![], labels: [].into_iter().collect() },
+            source: Source::Kube(Access::Profile(ObjectName { namespace: "fleet".to_owned(), name: "b".to_owned() })),
+            stale_after: None,
+            trusted_properties: vec![],
+        };
+        let mut means = Means { local: Some(Here::File(path)), providers: Some(plugin.file()) };
+        let says = async |means: &Means| check(&entry, means, &mut Claims::new()).await;
+        let absent = says(&means).await;
+        assert_eq!(absent.findings[0].kind, FindingKind::Unreachable);
+        assert!(absent.findings[0].message.starts_with("ClusterProfile fleet/b: is not there"), "{absent:?}");
+        local.apply(PROFILES, profile(&remote, &json!({})));
+        let well = says(&means).await;
+        assert_eq!((well.pods, well.findings.as_slice()), (Some(1), &[][..]));
+        local.apply(PROFILES, profile(&remote, &json!({"certificate-authority": "/x"})));
+        let refused = says(&means).await;
+        assert!(refused.findings[0].message.contains("(certificate-authority)"), "{refused:?}");
+        means.providers = None;
+        let unnamed = says(&means).await;
+        assert!(unnamed.findings[0].message.contains("--access-providers"), "{unnamed:?}");
     }
 }

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::access::{Access, Here, Offers};
+use super::access::{Access, Here, Means, Offers};
 use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
 use super::follow::{News, Setting, follow};
 use super::parts::Parts;
@@ -53,7 +54,7 @@ pub struct Terms {
     pub role: Role,
     /// Its own credentials.
     pub access: Access,
-    /// The local cluster's, which has the Secrets of others.
+    /// The local cluster's, which has the Secrets and ClusterProfiles of others.
     pub local: Option<Here>,
     /// How long its last known state stays while it is not heard; for ever where absent, and that of the local cluster.
     pub stale_after: Option<Duration>,
@@ -68,6 +69,8 @@ pub struct Conduct {
     pub restore_after: Duration,
     /// Who keeps snapshots; `None`: there are none.
     pub scribe: Option<Scribe>,
+    /// The file that says which programs give credentials for members that a ClusterProfile describes.
+    pub access_providers: Option<PathBuf>,
 }
 
 /// Follows a member until nobody listens.
@@ -79,7 +82,8 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, b
     let (journals, mut health) = journals(&cluster, role, conduct.scribe.as_ref());
     let mut state = State::new(cluster.clone(), role, stale_after.map(|limit| limit.max(conduct.silence)));
     let mut tasks = JoinSet::new();
-    tasks.spawn(access.provide(local, Offers { clients, refusals }));
+    let means = Means { local, providers: conduct.access_providers.clone() };
+    tasks.spawn(access.provide(means, Offers { clients, refusals }));
     for (collection, journal) in role.collections().iter().zip(journals) {
         let forgotten = Arc::clone(state.forgotten.entry(*collection).or_default());
         let (cluster, clients, told) = (cluster.clone(), clients_here.clone(), told.clone());

@@ -21,7 +21,7 @@ pub mod snapshot;
 pub(crate) mod tests;
 mod trouble;
 
-pub use access::{Access, Here, KubeconfigSecret};
+pub use access::{Access, Here, KubeconfigSecret, Means};
 pub use collection::{Collection, Namespaces, Pods};
 pub use config_map::{ClusterSetMap, Mirror};
 pub use follow::list_once;

@@ -26,6 +26,8 @@ enum TroubleKind {
     Forbidden,
     /// What was asked for is long ago (410).
     Expired,
+    /// There is no such thing (404).
+    NotFound,
     /// Anything else that the server says.
     Refused,
     /// There are no credentials to ask with.
@@ -40,6 +42,7 @@ impl Trouble {
                 let kind = match status.code {
                     401 => TroubleKind::Unauthorized,
                     403 => TroubleKind::Forbidden,
+                    404 => TroubleKind::NotFound,
                     410 => TroubleKind::Expired,
                     _ if status.reason == "Expired" => TroubleKind::Expired,
                     _ => TroubleKind::Refused,
@@ -73,6 +76,18 @@ impl Trouble {
         self
     }
 
+    /// The same, with what follows from it.
+    #[must_use]
+    pub fn suffixed(mut self, suffix: &str) -> Self {
+        self.message.push_str(suffix);
+        self
+    }
+
+    /// Whether the server does not have what was asked for.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == TroubleKind::NotFound
+    }
+
     /// Whether whoever asks may not.
     pub fn is_forbidden(&self) -> bool {
         matches!(self.kind, TroubleKind::Forbidden | TroubleKind::Unauthorized)
@@ -99,7 +114,9 @@ impl Trouble {
             TroubleKind::Unreachable | TroubleKind::Silent => {
                 "; see that the API server runs and that this node reaches it".to_owned()
             }
-            TroubleKind::Expired | TroubleKind::Refused | TroubleKind::NoAccess => String::new(),
+            TroubleKind::Expired | TroubleKind::NotFound | TroubleKind::Refused | TroubleKind::NoAccess => {
+                String::new()
+            }
         }
     }
 }

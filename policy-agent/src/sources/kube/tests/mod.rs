@@ -1,5 +1,6 @@
 //! A member as an API server tells it: what comes out, whatever the server does.
 
+pub(crate) mod profiles;
 pub(crate) mod server;
 mod snapshots;
 
@@ -117,7 +118,7 @@ impl Following {
 }
 
 fn conduct(scribe: Option<Scribe>) -> Conduct {
-    Conduct { silence: SILENCE, restore_after: PATIENCE, scribe }
+    Conduct { silence: SILENCE, restore_after: PATIENCE, scribe, access_providers: None }
 }
 
 fn word(event: &Event) -> String {

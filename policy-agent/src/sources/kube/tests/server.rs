@@ -9,6 +9,7 @@ use futures_util::Stream;
 use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -39,6 +40,8 @@ pub struct State {
     pub ends_while_listed: Vec<Value>,
     /// … or only what this path names.
     pub refuses_only: Option<&'static str>,
+    /// Who shows no such token is not known here (401).
+    pub token: Option<&'static str>,
     /// Whether it takes questions and never answers.
     pub is_mute: bool,
     /// Whether it tells bookmarks while nothing happens.
@@ -99,9 +102,14 @@ impl Server {
     pub fn kubeconfig(&self) -> String {
         format!(
             "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
-             clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:{}'}}}}], users: [{{name: u, user: {{}}}}]}}",
-            self.port
+             clusters: [{{name: k, cluster: {{server: '{}'}}}}], users: [{{name: u, user: {{}}}}]}}",
+            self.url()
         )
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Looks at it, or changes how it behaves.
@@ -170,7 +178,11 @@ impl Server {
             let mut state = self.state();
             state.requests.push(request.uri().to_string());
             let is_meant = state.refuses_only.is_none_or(|only| only == path);
-            (state.refuses.filter(|_| is_meant), state.is_mute)
+            let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let is_known =
+                state.token.is_none_or(|token| shown.and_then(|shown| shown.strip_prefix("Bearer ")) == Some(token));
+            let refuses = if is_known { state.refuses.filter(|_| is_meant) } else { Some(401) };
+            (refuses, state.is_mute)
         };
         if is_mute {
             return std::future::pending().await;
