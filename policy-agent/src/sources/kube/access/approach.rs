@@ -21,9 +21,18 @@ const ADDITIONAL_VARIABLES: &str = "clusterprofiles.multicluster.x-k8s.io/exec/a
 #[derive(Clone, Debug, PartialEq)]
 pub struct Approach {
     /// Where its API server is.
-    pub cluster: Cluster,
+    pub server: Server,
     /// What gives credentials for it.
     pub program: Program,
+}
+
+/// Who says where an API server is and how it proves itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Server {
+    /// A ClusterProfile.
+    Profile(Cluster),
+    /// A kubeconfig of this machine, which is this text.
+    Kubeconfig(String),
 }
 
 /// Where an API server is and how it proves itself; what of a kubeconfig's cluster a profile may say.
@@ -104,15 +113,16 @@ impl Approach {
             }
         }
         let program = Program {
-            provider: provider.name.clone(),
+            user: format!("access provider {}", provider.name),
             version: version.to_owned(),
             command: exec.command.clone(),
             arguments,
             variables,
             exec_info,
+            is_interactive: false,
             install_hint: exec.install_hint.clone().filter(|hint| !hint.trim().is_empty()),
         };
-        Ok(Self { cluster, program })
+        Ok(Self { server: Server::Profile(cluster), program })
     }
 }
 
@@ -258,6 +268,13 @@ mod tests {
             {"name": ADDITIONAL_VARIABLES, "extension": {"A": "theirs", "LD_PRELOAD": "/tmp/x.so"}}]})
     }
 
+    fn url(approach: &Approach) -> &str {
+        match &approach.server {
+            Server::Profile(cluster) => &cluster.server,
+            Server::Kubeconfig(text) => panic!("{text}"),
+        }
+    }
+
     fn pairs(program: &Program) -> Vec<(&str, &str)> {
         program.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
@@ -268,9 +285,9 @@ mod tests {
         let status = json!({"accessProviders": [entry("other", "https://o"), entry("replace", "https://r"), entry("first", "https://f")],
             "credentialProviders": [entry("first", "https://older"), entry("append", "https://a")]});
         let chosen = choose(&status).expect("it is known");
-        assert_eq!((chosen.program.provider.as_str(), chosen.cluster.server.as_str()), ("first", "https://f"));
+        assert_eq!((chosen.program.user.as_str(), url(&chosen)), ("access provider first", "https://f"));
         let older = json!({"credentialProviders": [entry("append", "https://a")], "accessProviders": null});
-        assert_eq!(choose(&older).expect("older profiles have that").cluster.server, "https://a");
+        assert_eq!(url(&choose(&older).expect("older profiles have that")), "https://a");
     }
 
     #[test]

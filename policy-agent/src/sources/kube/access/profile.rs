@@ -11,10 +11,9 @@ use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
 
 use super::approach::Approach;
-use super::here::{LOOK_INTERVAL, read};
+use super::here::{next_content, read};
 use super::providers::{Provider, Providers};
 use super::renewal::{self, Way};
 use super::{Here, Offers};
@@ -92,6 +91,7 @@ pub async fn follow(name: &ObjectName, local: Here, file: Option<PathBuf>, offer
     };
     let (seen, mut profiles) = mpsc::channel(1);
     let (told, ways) = watch::channel(Way::default());
+    let prefix = format!("{}: ", title(name));
     let look = async {
         let mut sight = Sight::default();
         let mut content = None;
@@ -100,28 +100,15 @@ pub async fn follow(name: &ObjectName, local: Here, file: Option<PathBuf>, offer
                 Some(seen) = profiles.recv() => sight.see(seen),
                 () = next_content(&file, &mut content) => sight.read(&file, content.clone()),
             }
-            let mut way = sight.way();
-            way.trouble = way.trouble.map(|trouble| named(name, trouble));
+            let way = sight.way();
             told.send_if_modified(|before| std::mem::replace(before, way.clone()) != way);
         }
     };
     tokio::select! {
         () = follow_object::<ClusterProfile>(name.clone(), local, seen) => {}
         () = look => {}
-        () = renewal::hold(ways, offers) => {}
+        () = renewal::hold(&prefix, ways, offers) => {}
         () = offers.clients.closed() => {}
-    }
-}
-
-/// Waits until a file says something else than `last`.
-async fn next_content(file: &Path, last: &mut Option<Result<String, String>>) {
-    loop {
-        let content = read(file.to_owned()).await;
-        if last.as_ref() != Some(&content) {
-            *last = Some(content);
-            return;
-        }
-        sleep(LOOK_INTERVAL).await;
     }
 }
 

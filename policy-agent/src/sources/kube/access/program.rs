@@ -19,8 +19,10 @@ use tokio::time::timeout;
 
 use crate::sources::kube::trouble::Trouble;
 
-/// How long a program may take.
+/// How long a program may take…
 const PATIENCE: Duration = Duration::from_secs(30);
+/// … and one that asks a person.
+const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(300);
 /// How much it may print.
 const MAX_ANSWER: u64 = 1 << 20;
 /// How much of its complaints is repeated.
@@ -29,8 +31,8 @@ const MAX_COMPLAINT: usize = 300;
 /// A program, and all that it is run with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The access provider for which it is run.
-    pub provider: String,
+    /// For whom it is run, as it is told.
+    pub user: String,
     /// The version of its answer.
     pub version: String,
     /// A path, or a name that is looked for in PATH.
@@ -41,6 +43,8 @@ pub struct Program {
     pub variables: Vec<(String, String)>,
     /// What it is told in `KUBERNETES_EXEC_INFO`.
     pub exec_info: String,
+    /// Whether it has the terminal, to ask whoever sits there.
+    pub is_interactive: bool,
     /// What to do where it is missing.
     pub install_hint: Option<String>,
 }
@@ -91,13 +95,15 @@ struct Status {
 /// A program that runs; it ends with this, and so do those that it began.
 struct Running {
     child: Child,
+    /// Whether it has a process group of its own.
+    has_group: bool,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // Until it is waited for its number is nobody else's, and so its group's.
         let leader = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(leader) = leader {
+        if let Some(leader) = leader.filter(|_| self.has_group) {
             // It may have ended of itself.
             let _ = kill_process_group(leader, Signal::KILL);
         }
@@ -107,7 +113,7 @@ impl Drop for Running {
 impl Program {
     /// Runs it.
     pub async fn run(&self) -> Result<Credential, Trouble> {
-        self.run_within(PATIENCE).await
+        self.run_within(if self.is_interactive { PATIENCE_WITH_PEOPLE } else { PATIENCE }).await
     }
 
     async fn run_within(&self, patience: Duration) -> Result<Credential, Trouble> {
@@ -117,17 +123,15 @@ impl Program {
                 patience.as_secs()
             ))
         });
-        answer.and_then(|answer| self.read(&answer)).map_err(|why| {
-            Trouble::no_access(format!("program {} of access provider {} {why}", self.command.display(), self.provider))
-        })
+        answer
+            .and_then(|answer| self.read(&answer))
+            .map_err(|why| Trouble::no_access(format!("program {} of {} {why}", self.command.display(), self.user)))
     }
 
     async fn answer(&self) -> Result<Vec<u8>, String> {
         let mut running = self.begin().await.map_err(|error| self.not_run(&error))?;
-        let (Some(mut stdout), Some(mut stderr)) = (running.child.stdout.take(), running.child.stderr.take()) else {
-            return Err("has no output".to_owned());
-        };
-        let (answer, complaint) = tokio::join!(content(&mut stdout), content(&mut stderr));
+        let (mut stdout, mut stderr) = (running.child.stdout.take(), running.child.stderr.take());
+        let (answer, complaint) = tokio::join!(content(stdout.as_mut()), content(stderr.as_mut()));
         let status = running.child.wait().await.map_err(|error| format!("cannot be waited for: {error}"))?;
         if !status.success() {
             return Err(failed(status, &complaint));
@@ -145,12 +149,17 @@ impl Program {
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("KUBERNETES_EXEC_INFO", &self.exec_info)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
-        let begun = tokio::task::spawn_blocking(move || command.spawn().map(|child| Running { child })).await;
+        if self.is_interactive {
+            // A group of its own could not read from the terminal.
+            command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+        } else {
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        }
+        let has_group = !self.is_interactive;
+        let begun =
+            tokio::task::spawn_blocking(move || command.spawn().map(|child| Running { child, has_group })).await;
         begun.map_err(io::Error::other)?
     }
 
@@ -196,8 +205,9 @@ fn bearer(token: &str) -> Result<HeaderValue, String> {
 }
 
 /// All that a stream says, as far as it is kept.
-async fn content(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+async fn content(stream: Option<&mut (impl AsyncRead + Unpin)>) -> Vec<u8> {
     let mut content = Vec::new();
+    let Some(stream) = stream else { return content };
     // What cannot be read is missing, and then the answer is none.
     drop(stream.take(MAX_ANSWER).read_to_end(&mut content).await);
     drop(tokio::io::copy(stream, &mut tokio::io::sink()).await);
@@ -228,12 +238,13 @@ pub(super) mod tests {
     /// A program that is a script.
     pub(crate) fn script(text: &str) -> Program {
         Program {
-            provider: "p".to_owned(),
+            user: "access provider p".to_owned(),
             version: VERSION.to_owned(),
             command: "/bin/sh".into(),
             arguments: vec!["-c".to_owned(), text.to_owned()],
             variables: vec![("EXTRA".to_owned(), "given".to_owned())],
             exec_info: "info".to_owned(),
+            is_interactive: false,
             install_hint: None,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A new token goes into the requests of the client that there is: another client would list everything anew.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,14 +10,14 @@ use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use k8s_openapi::ByteString;
 use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{Context, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use super::approach::{Approach, Cluster};
+use super::approach::{Approach, Server};
 use super::program::{Certificate, Credential};
 use super::{Offers, modest};
 use crate::sources::kube::backoff::Backoff;
@@ -44,24 +45,29 @@ pub async fn client(approach: &Approach) -> Result<Client, Trouble> {
     Ok(Held::new(approach.clone(), credential).await?.1)
 }
 
-/// Offers clients by the way in force, until nobody tells of ways any more.
-pub async fn hold(mut ways: watch::Receiver<Way>, offers: &Offers) {
+/// Offers clients by the way in force, until nobody tells of ways any more. What is wrong begins with `title`.
+pub async fn hold(title: &str, mut ways: watch::Receiver<Way>, offers: &Offers) {
     let mut held = None;
     loop {
-        let way = ways.borrow_and_update().clone();
+        let mut way = ways.borrow_and_update().clone();
+        way.trouble = way.trouble.map(|trouble| trouble.prefixed(title));
         tokio::select! {
-            () = keep(way, &mut held, offers) => {}
+            // Nothing is offered by a way that is not in force any more.
+            biased;
             changed = ways.changed() => if changed.is_err() { return },
+            () = keep(title, way, &mut held, offers) => {}
         }
     }
 }
 
 /// Keeps a way usable, for ever; may be given up at any time. Whoever has a client keeps it while there is no other.
-async fn keep(way: Way, held: &mut Option<Held>, offers: &Offers) {
+async fn keep(title: &str, way: Way, held: &mut Option<Held>, offers: &Offers) {
     let Way { approach, trouble } = way;
     let Some(approach) = approach else {
-        if trouble.is_some() {
-            offers.say(trouble).await;
+        match trouble {
+            Some(_) => offers.say(trouble).await,
+            // Clients come from elsewhere.
+            None => *held = None,
         }
         return std::future::pending().await;
     };
@@ -84,7 +90,7 @@ async fn keep(way: Way, held: &mut Option<Held>, offers: &Offers) {
                 offers.say(trouble.clone()).await;
             }
             Err(refusal) => {
-                offers.say(Some(refusal)).await;
+                offers.say(Some(refusal.prefixed(title))).await;
                 sleep(backoff.next()).await;
             }
         }
@@ -131,7 +137,7 @@ impl Held {
         let (authorization, used) = watch::channel(None);
         let certificate = credential.certificate.clone();
         let refused = Arc::new(Notify::new());
-        let client = client_of(&approach.cluster, certificate.as_ref(), used, Arc::clone(&refused)).await?;
+        let client = client_of(&approach.server, certificate.as_ref(), used, Arc::clone(&refused)).await?;
         let mut held = Self { approach, certificate, authorization, due: None, given: Instant::now(), refused };
         held.take(credential);
         Ok((held, client))
@@ -167,13 +173,13 @@ impl Held {
 
 /// A client whose requests say what `authorization` says at that moment.
 async fn client_of(
-    cluster: &Cluster,
+    server: &Server,
     certificate: Option<&Certificate>,
     authorization: watch::Receiver<Option<HeaderValue>>,
     refused: Arc<Notify>,
 ) -> Result<Client, Trouble> {
-    let unusable = |error: &dyn std::error::Error| Trouble::no_access(format!("cannot be used: {}", chain(error)));
-    let kubeconfig = kubeconfig(cluster, certificate).map_err(|error| unusable(&error))?;
+    let unusable = |error: &dyn Error| Trouble::no_access(format!("cannot be used: {}", chain(error)));
+    let kubeconfig = kubeconfig(server, certificate).map_err(|error| unusable(&*error))?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options);
     let config = modest(config.await.map_err(|error| unusable(&error))?);
@@ -194,19 +200,36 @@ async fn client_of(
     Ok(builder.build())
 }
 
-fn kubeconfig(cluster: &Cluster, certificate: Option<&Certificate>) -> serde_json::Result<Kubeconfig> {
-    let base64 = |text: &String| ByteString(text.clone().into_bytes());
-    let user = json!({
-        "client-certificate-data": certificate.map(|pem| base64(&pem.certificate)),
-        "client-key-data": certificate.map(|pem| base64(&pem.key)),
-    });
-    let cluster = json!({
-        "server": cluster.server,
-        "tls-server-name": cluster.tls_server_name,
-        "certificate-authority-data": cluster.certificate_authority_data,
-    });
-    serde_json::from_value(json!({
-        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": cluster}], "users": [{"name": "u", "user": user}],
-    }))
+/// A kubeconfig whose user asks no program, but has its certificate.
+fn kubeconfig(server: &Server, certificate: Option<&Certificate>) -> Result<Kubeconfig, Box<dyn Error + Send + Sync>> {
+    let mut kubeconfig = match server {
+        Server::Kubeconfig(text) => Kubeconfig::from_yaml(text)?,
+        Server::Profile(cluster) => serde_json::from_value(json!({
+            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}],
+            "clusters": [{"name": "k", "cluster": {
+                "server": cluster.server,
+                "tls-server-name": cluster.tls_server_name,
+                "certificate-authority-data": cluster.certificate_authority_data,
+            }}],
+        }))?,
+    };
+    let name = current(&kubeconfig).and_then(|context| context.user.clone());
+    let base64 = |text: &String| json!(ByteString(text.clone().into_bytes()));
+    for user in kubeconfig.auth_infos.iter_mut().filter(|user| Some(&user.name) == name.as_ref()) {
+        let mut fields = json!(user.auth_info);
+        fields["exec"] = Value::Null;
+        if let Some(Certificate { certificate, key }) = certificate {
+            fields["client-certificate-data"] = base64(certificate);
+            fields["client-key-data"] = base64(key);
+        }
+        user.auth_info = serde_json::from_value(fields)?;
+    }
+    Ok(kubeconfig)
+}
+
+/// The context of a kubeconfig that is in force.
+pub fn current(kubeconfig: &Kubeconfig) -> Option<&Context> {
+    let name = kubeconfig.current_context.as_ref()?;
+    kubeconfig.contexts.iter().find(|context| &context.name == name)?.context.as_ref()
 }

@@ -1,6 +1,7 @@
 //! A member as an API server tells it: what comes out, whatever the server does.
 
 pub(crate) mod profiles;
+mod programs;
 pub(crate) mod server;
 mod snapshots;
 

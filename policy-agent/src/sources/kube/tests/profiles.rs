@@ -31,13 +31,13 @@ impl Plugin {
         plugin
     }
 
-    fn script(&self) -> String {
+    pub(super) fn script(&self) -> String {
         let folder = self.folder.path().display();
         format!("echo >> {folder}/runs; cat {folder}/answer")
     }
 
     /// From now on it gives this.
-    fn answer(&self, token: &str, lasts: Option<Duration>) {
+    pub(super) fn answer(&self, token: &str, lasts: Option<Duration>) {
         let expires = lasts.map(|lasts| Time((SystemTime::now() + lasts).try_into().expect("a time")));
         let status = json!({"token": token, "expirationTimestamp": expires});
         let answer =
@@ -59,7 +59,7 @@ impl Plugin {
     }
 
     /// How often it was run.
-    fn runs(&self) -> usize {
+    pub(super) fn runs(&self) -> usize {
         fs::read_to_string(self.folder.path().join("runs")).map_or(0, |runs| runs.lines().count())
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn profile(server: &Server, more: &Value) -> Value {
 }
 
 /// A server that takes this token only, and says now and then that nothing happens.
-async fn remote(token: &'static str) -> Server {
+pub(super) async fn remote(token: &'static str) -> Server {
     let server = Server::start().await;
     server.state().token = Some(token);
     server.state().bookmarks = true;
@@ -92,7 +92,7 @@ fn follow(local: &Server, file: Option<PathBuf>) -> Following {
 
 impl Following {
     /// Waits for an issue that says all of this.
-    async fn says(&mut self, words: &[&str]) {
+    pub(super) async fn says(&mut self, words: &[&str]) {
         let is_said = |issue: &String| words.iter().all(|word| issue.contains(word));
         self.issue(|issues| issues.iter().any(is_said)).await;
     }
