@@ -1,4 +1,4 @@
-//! A member that a ClusterProfile of the local cluster describes: real API servers, and a program that gives tokens.
+//! A member that a ClusterProfile of the local cluster describes: real API servers, and a program that gives credentials.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::ByteString;
 use policy_lab::control_plane::{Assets, ControlPlane, ControlPlaneOptions};
 use policy_lab::traffic::probe::Probe;
 use policy_lab::{AgentOptions, ClusterSpec, Lab, MemberSource, NamespaceSpec, NodeSpec, PodSpec, can_run};
@@ -28,14 +29,37 @@ spec:
       podSelector: {matchLabels: {app: web}}
 ";
 
-/// The program takes the token from where the profile's extension says that it lies, so it must have been told.
+/// The program gives what lies in a file, if it was told what the profile says.
 const PLUGIN: &str = r#"
 case "$KUBERNETES_EXEC_INFO" in
-*'"server":"https://'*'"config":{"audience":"cluster-b"}'*) ;;
+*'"server":"https://'*'"config":{"audience":"cluster-b"}'*) cat ANSWER ;;
 *) echo "told $KUBERNETES_EXEC_INFO" >&2; exit 1 ;;
 esac
-printf '{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "%s"}}' "$(cat TOKEN)"
 "#;
+
+/// What the program gives.
+fn answer(path: &Path, status: &Value) {
+    let answer = json!({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status});
+    std::fs::write(path, answer.to_string()).unwrap();
+}
+
+/// The file of access providers with that program.
+fn providers(path: &Path, answer: &Path) {
+    let script = PLUGIN.replace("ANSWER", answer.to_str().unwrap());
+    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", script],
+        "provideClusterInfo": true});
+    std::fs::write(path, json!({"providers": [{"name": "tokens", "execConfig": exec}]}).to_string()).unwrap();
+}
+
+/// The certificate and the key of a kubeconfig's user, as a program gives them.
+fn certificate(kubeconfig: &Path) -> Value {
+    let kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    let pem = |field: &str| {
+        let bytes: ByteString = serde_json::from_value(kubeconfig["users"][0]["user"][field].clone()).unwrap();
+        String::from_utf8(bytes.0).unwrap()
+    };
+    json!({"clientCertificateData": pem("client-certificate-data"), "clientKeyData": pem("client-key-data")})
+}
 
 fn apply(control_plane: &ControlPlane, name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
@@ -97,7 +121,7 @@ fn checks(control_plane: &ControlPlane, cluster_set: &Path, providers: &Path, is
 }
 
 #[test]
-fn a_member_is_reached_as_its_profile_says_with_the_token_of_a_program() {
+fn a_member_is_reached_as_its_profile_says_with_what_a_program_gives() {
     let assets = can_run().map_err(|missing| missing.to_string()).and_then(|()| Assets::from_env());
     let options = match assets {
         Ok(assets) => ControlPlaneOptions::new(assets),
@@ -129,12 +153,9 @@ fn a_member_is_reached_as_its_profile_says_with_the_token_of_a_program() {
     reach_by_the_profile(&cluster_set);
 
     let folder = tempfile::tempdir().unwrap();
-    let (token, file) = (folder.path().join("token"), folder.path().join("providers.json"));
-    std::fs::write(&token, b.token("crosswall-remote", "crosswall-reader").unwrap()).unwrap();
-    let script = PLUGIN.replace("TOKEN", token.to_str().unwrap());
-    let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", script],
-        "provideClusterInfo": true});
-    std::fs::write(&file, json!({"providers": [{"name": "tokens", "execConfig": exec}]}).to_string()).unwrap();
+    let (given, file) = (folder.path().join("answer"), folder.path().join("providers.json"));
+    answer(&given, &json!({"token": b.token("crosswall-remote", "crosswall-reader").unwrap()}));
+    providers(&file, &given);
 
     checks(a, &cluster_set, &file, false, "ClusterProfile fleet/cluster-b: is not there");
     let described = cluster(b.admin_kubeconfig());
@@ -153,4 +174,10 @@ fn a_member_is_reached_as_its_profile_says_with_the_token_of_a_program() {
     let probes = from.map(|from| Probe::udp(from, "cluster-a/shop/web-1", 53));
     let settled = lab.settle(&probes, |probe| probe.from == "cluster-b/shop/web-1", SETTLED).unwrap();
     assert!(settled.is_ok(), "{settled:?}\n{}", agent.log_tail());
+
+    // A certificate will do as well, of whoever may read, and the server says who may not.
+    answer(&given, &certificate(&b.kubeconfig_for("reader", None).unwrap()));
+    checks(a, &cluster_set, &file, false, "User \\\"reader\\\" cannot list");
+    b.kubectl(&["create", "clusterrolebinding", "reader", "--clusterrole=crosswall-reader", "--user=reader"]).unwrap();
+    checks(a, &cluster_set, &file, true, r#""pods": 2"#);
 }
