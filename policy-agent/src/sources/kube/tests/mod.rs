@@ -345,7 +345,7 @@ async fn a_secret_that_could_not_be_read_for_a_while_is_no_issue_any_more() {
     following.issue(<[String]>::is_empty).await;
     remote.apply(PODS, pod("p", "1"));
     assert_eq!(following.until("+p 1").await, ["+p 1"]);
-    assert_eq!(remote.requests("/"), Vec::<String>::new(), "with the same credentials nothing is asked anew");
+    assert_eq!(remote.lists(), Vec::<String>::new(), "with the same credentials nothing is listed anew");
 }
 
 #[tokio::test]

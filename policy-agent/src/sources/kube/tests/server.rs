@@ -167,6 +167,13 @@ impl Server {
         asked.into_iter().filter(|request| request.starts_with(path)).collect()
     }
 
+    /// What of that was for all there is, not for what changed.
+    pub fn lists(&self) -> Vec<String> {
+        let mut asked = self.requests("/");
+        asked.retain(|request| request.contains("sendInitialEvents=true") || !request.contains("watch=true"));
+        asked
+    }
+
     async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default());
         let query: HashMap<String, String> = query
