@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::heap;
+use super::heap::Heap;
 use super::members::Members;
 use super::problems::Problems;
 use super::seams::{Datapath, Discovery};
@@ -92,6 +92,7 @@ pub struct Control<D, N> {
     pub(super) flows_swept: u64,
     pub(super) committed_at: Option<Instant>,
     window: Window,
+    heap: Heap,
     pub(super) started_at: Instant,
     pub(super) phase: Phase,
     looked_at: Option<Instant>,
@@ -127,6 +128,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
             flows_swept: 0,
             committed_at: None,
             window: Window::default(),
+            heap: Heap::default(),
             started_at: now,
             phase: Phase::Starting,
             looked_at: None,
@@ -198,9 +200,9 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     fn step(&mut self, mut batch: Batch, received: Instant) {
         self.members.update(&batch);
         self.node.apply(&batch.events);
-        let events = std::mem::take(&mut batch.events).len();
-        heap::give_back(events);
-        if events > 0 {
+        let is_news = !batch.events.is_empty();
+        self.heap.drop(std::mem::take(&mut batch.events));
+        if is_news {
             self.problems.objects_changed();
         }
         if let Some(issues) = batch.issues {
@@ -209,7 +211,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.say_due
             .get_or_insert(received + if self.phase == Phase::Starting { window::LONGEST } else { self.say_delay });
         match self.phase {
-            Phase::Enforcing if events > 0 => self.settle(Some(received)),
+            Phase::Enforcing if is_news => self.settle(Some(received)),
             Phase::Enforcing => {}
             Phase::Starting if self.is_ready() => self.begin(),
             Phase::Starting => {}
