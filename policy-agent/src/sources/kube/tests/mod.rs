@@ -390,3 +390,31 @@ async fn an_object_that_cannot_be_read_is_an_issue_until_it_is_gone() {
     following.issue(<[String]>::is_empty).await;
     assert_eq!(following.said.len(), 1, "{:?}", following.said);
 }
+
+#[tokio::test]
+async fn what_the_controller_writes_on_a_policy_is_nothing_new_to_an_agent() {
+    let server = Server::start().await;
+    server.apply(POLICIES, policy("web", &json!({"robots": 7})));
+    let mut following = Following::start(&server, Role::Local);
+    let mut told = Vec::new();
+    let mut issues = Vec::new();
+    for annotations in [json!(null), json!({"crosswall.dev/issues": "[]"}), json!({"crosswall.dev/issues": "x"})] {
+        let mut policy = policy("web", &json!({"robots": 7}));
+        policy["metadata"]["annotations"] = annotations;
+        server.apply(POLICIES, policy);
+        let is_policy = |event: &&Event| matches!(event, Event::PolicyApplied(_));
+        loop {
+            let batch = following.next().await;
+            if let Some(event) = batch.events.iter().find(is_policy) {
+                told.push(event.clone());
+                issues.push(batch.issues.clone());
+                break;
+            }
+        }
+    }
+    // The compiler stops at what is equal, and nobody asks for a list.
+    assert!(told.windows(2).all(|two| two[0] == two[1]), "{told:#?}");
+    assert!(issues.windows(2).all(|two| two[0] == two[1]), "{issues:#?}");
+    let asked = server.requests(POLICIES);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+}

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream;
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -48,6 +48,10 @@ pub struct State {
     pub bookmarks: bool,
     /// Whether it takes connections and says nothing.
     pub is_silent: bool,
+    /// With this code everything that is written is refused, but leases.
+    pub refuses_writes: Option<u16>,
+    /// What was written: method, path and content.
+    pub writes: Vec<(Method, String, Value)>,
     /// What was asked: path and query.
     pub requests: Vec<String>,
     version: u64,
@@ -88,7 +92,7 @@ impl Server {
                 let server = serving.clone();
                 let answer = service_fn(move |request| {
                     let server = server.clone();
-                    async move { Ok::<_, Infallible>(server.answer(&request).await) }
+                    async move { Ok::<_, Infallible>(server.answer(request).await) }
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), answer),
@@ -123,16 +127,14 @@ impl Server {
     }
 
     /// An object of a collection is created or changed.
-    pub fn apply(&self, path: &str, mut object: Value) {
-        let mut state = self.state();
-        state.version += 1;
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        let key = (path.to_owned(), name(&object));
-        let what = if state.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
-        let happened = Happened { version: state.version, path: path.to_owned(), what, object };
-        state.history.push(happened);
-        drop(state);
+    pub fn apply(&self, path: &str, object: Value) {
+        self.state().store(path, object);
         self.changed.send_replace(());
+    }
+
+    /// The object at this path.
+    pub fn object(&self, path: &str) -> Option<Value> {
+        self.state().one(path).cloned()
     }
 
     /// An object is deleted.
@@ -174,7 +176,7 @@ impl Server {
         asked
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default());
         let query: HashMap<String, String> = query
             .split('&')
@@ -197,6 +199,14 @@ impl Server {
         if let Some(code) = refuses {
             return whole(code, &status(code, "it is not to be"));
         }
+        if request.method() != Method::GET {
+            let method = request.method().clone();
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let body = serde_json::from_slice(&body).expect("JSON");
+            let (code, answer) = self.state().write(&method, &path, body);
+            self.changed.send_replace(());
+            return whole(code, &answer);
+        }
         if query.get("watch").is_some_and(|watch| watch == "true") {
             return self.watch(path, &query);
         }
@@ -204,7 +214,9 @@ impl Server {
         match one {
             Some(object) => whole(200, &object),
             // Of kinds that a server does not have, there is neither an object nor a list.
-            None if path.contains("/clusterproperties/") => whole(404, &status(404, "not found")),
+            None if ["/clusterproperties/", "/leases/"].iter().any(|kind| path.contains(kind)) => {
+                whole(404, &status(404, "not found"))
+            }
             None => whole(200, &self.list(&path, &query)),
         }
     }
@@ -259,6 +271,52 @@ impl State {
     fn one(&self, path: &str) -> Option<&Value> {
         let (collection, name) = path.rsplit_once('/')?;
         self.of(collection).find(|object| object["metadata"]["name"] == name)
+    }
+
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let key = (path.to_owned(), name(&object));
+        let what = if self.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        self.history.push(Happened { version: self.version, path: path.to_owned(), what, object: object.clone() });
+        object
+    }
+
+    /// Creates, replaces or patches (RFC 7396) an object, if it is that which the writer knows.
+    fn write(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+        self.writes.push((method.clone(), path.to_owned(), body.clone()));
+        if let Some(code) = self.refuses_writes.filter(|_| !path.contains("/leases")) {
+            return (code, status(code, "it is not to be written"));
+        }
+        let conflict = (409, status(409, "another one"));
+        if *method == Method::POST {
+            let mut object = body;
+            if object["metadata"]["name"].is_null() {
+                let prefix = object["metadata"]["generateName"].as_str().expect("a name").to_owned();
+                object["metadata"]["name"] = json!(format!("{prefix}{}", self.version));
+            }
+            let key = (path.to_owned(), name(&object));
+            return if self.objects.contains_key(&key) { conflict } else { (201, self.store(path, object)) };
+        }
+        // Those of all namespaces are watched as one.
+        let (path, namespace) = match path.split_once("/namespaces/") {
+            Some((root, rest)) if rest.contains("/networkpolicies/") => {
+                let (namespace, rest) = rest.split_once('/').expect("a namespace");
+                (format!("{root}/{rest}"), Some(namespace))
+            }
+            _ => (path.to_owned(), None),
+        };
+        let before = self.one(&path).filter(|object| namespace.is_none_or(|it| object["metadata"]["namespace"] == it));
+        let Some(before) = before.cloned() else { return (404, status(404, "not found")) };
+        for field in ["uid", "resourceVersion"] {
+            let known = &body["metadata"][field];
+            if !known.is_null() && *known != before["metadata"][field] {
+                return conflict;
+            }
+        }
+        let (collection, _) = path.rsplit_once('/').expect("a collection");
+        let after = if *method == Method::PUT { body } else { merged(before, &body) };
+        (200, self.store(collection, after))
     }
 
     fn of(&self, path: &str) -> impl Iterator<Item = &Value> {
@@ -323,7 +381,22 @@ fn whole(code: u16, body: &Value) -> Response<Answer> {
 
 fn status(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-        "reason": "Reason", "code": code})
+        "reason": if code == 404 { "NotFound" } else { "Reason" }, "code": code})
+}
+
+fn merged(mut value: Value, patch: &Value) -> Value {
+    let Some(members) = patch.as_object() else { return patch.clone() };
+    if !value.is_object() {
+        value = json!({});
+    }
+    for (name, patch) in members {
+        if patch.is_null() {
+            value.as_object_mut().expect("an object").remove(name);
+        } else {
+            value[name] = merged(value[name].take(), patch);
+        }
+    }
+    value
 }
 
 fn name(object: &Value) -> String {
