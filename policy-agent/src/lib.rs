@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster_set;
+pub mod controller;
 pub mod convert;
 pub mod datapath;
 pub mod discovery;

@@ -19,7 +19,7 @@ use crate::api::types::{
     Admitted, Answer, ByDirection, Cluster, Endpoint, EndpointState, Identity as IdentityView, Packets, Policy,
     Refusal, Request, Status, TableUse,
 };
-use crate::metrics::{Scrape, Snapshot};
+use crate::metrics::{Scrape, Snapshot, Told};
 
 impl<D: Datapath, N: Discovery> Control<D, N> {
     /// The answer to a question.
@@ -45,7 +45,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     pub(super) fn scrape(&mut self, scrape: Scrape) {
         match scrape {
             Scrape::Phase(answer) => drop(answer.send(self.phase)),
-            Scrape::Everything(answer) => drop(answer.send(self.snapshot())),
+            Scrape::Everything(answer) => drop(answer.send(Told::Agent(Box::new(self.snapshot())))),
         }
     }
 

@@ -27,17 +27,22 @@ pub struct Found {
     pub mirror: Option<Mirror>,
 }
 
-/// Finds the ClusterSet. Waits for what only an API server knows, and says what it waits for.
-pub async fn find(options: &RunOptions) -> anyhow::Result<Found> {
+/// Finds the ClusterSet of an agent. Waits for what only an API server knows, and says what it waits for.
+pub(super) async fn find(options: &RunOptions) -> anyhow::Result<Found> {
     let local = options.kubeconfig.clone().map_or(Here::InCluster, Here::File);
-    let mirror = match &options.cluster_set {
+    find_at(&options.cluster_set, local, &options.state_dir).await
+}
+
+/// Finds the ClusterSet at a place; a ConfigMap is copied to this directory.
+pub async fn find_at(place: &ClusterSetPlace, local: Here, state_dir: &Path) -> anyhow::Result<Found> {
+    let mirror = match place {
         ClusterSetPlace::File(_) => None,
         ClusterSetPlace::ConfigMap(map) => {
-            let mirror = Mirror::start(map.clone(), local.clone(), options.state_dir.join(MIRROR));
+            let mirror = Mirror::start(map.clone(), local.clone(), state_dir.join(MIRROR));
             Some(first(mirror).await?)
         }
     };
-    let path = match (&options.cluster_set, &mirror) {
+    let path = match (place, &mirror) {
         (ClusterSetPlace::File(path), _) => path,
         (ClusterSetPlace::ConfigMap(_), Some(mirror)) => mirror.file(),
         (ClusterSetPlace::ConfigMap(map), None) => bail!("{map} is not followed"),

@@ -1,14 +1,14 @@
 //! The running agent: a control loop around one node, and what it is wired to.
 
 mod answer;
-mod backoff;
+pub(crate) mod backoff;
 mod control;
 mod explain;
-mod find;
+pub(crate) mod find;
 mod heap;
 mod machine;
-mod members;
-mod options;
+pub(crate) mod members;
+pub(crate) mod options;
 mod problems;
 mod run;
 mod seams;

@@ -13,6 +13,8 @@ use crate::sources::kube::ClusterSetMap;
 pub const DEFAULT_SOCKET: &str = "/run/crosswall/agent.sock";
 /// Where the maps and links are pinned if nothing else is said.
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+/// Where a controller keeps its state if nothing else is said.
+const DEFAULT_CONTROLLER_DIR: &str = "/var/lib/crosswall-controller";
 /// Where the agent keeps its state if nothing else is said.
 const DEFAULT_STATE_DIR: &str = "/var/lib/crosswall";
 
@@ -21,6 +23,7 @@ Examples:
   policy-agent run --node worker-1 --cluster-set /etc/crosswall/clusterset.yaml
   policy-agent run --node worker-1 --cluster-set configmap:crosswall-system/clusterset
   policy-agent run --node worker-1 --cluster-set clusterset.yaml --metrics 127.0.0.1:9464
+  policy-agent controller --cluster-set clusterset.yaml --namespace crosswall-system --identity controller-1
   policy-agent uninstall
 
 The end of the agent (SIGTERM, SIGINT) leaves the kernel enforcing the last policy; `uninstall` ends that too.
@@ -38,6 +41,8 @@ pub struct Cli {
 pub(super) enum Verb {
     /// Enforce the policies of a ClusterSet on this node, until SIGTERM.
     Run(Box<RunOptions>),
+    /// Write on the policies of this cluster what is wrong with them, until SIGTERM: once per cluster, whoever leads.
+    Controller(Box<ControllerOptions>),
     /// Remove the programs and tables of Crosswall from the kernel: nothing is enforced from then on.
     Uninstall(UninstallOptions),
     /// Print the version.
@@ -81,6 +86,35 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "SECONDS", env = "CROSSWALL_WATCH_SILENCE", default_value_t = 100,
         value_parser = value_parser!(u64).range(1..=3600))]
     pub(super) watch_silence: u64,
+    /// What to log: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
+    pub(super) log: tracing::Level,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ControllerOptions {
+    /// The ClusterSet: a file, or a ConfigMap of the local cluster.
+    #[arg(long, value_name = "PATH | configmap:NAMESPACE/NAME[/KEY]", env = "CROSSWALL_CLUSTER_SET",
+        value_parser = value_parser!(ClusterSetPlace))]
+    pub(super) cluster_set: ClusterSetPlace,
+    /// A kubeconfig of the local cluster, where this is no pod of it.
+    #[arg(long, value_name = "PATH", env = "CROSSWALL_KUBECONFIG")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Which programs give credentials for members that a ClusterProfile describes: a file as KEP-5339 has it.
+    #[arg(long, value_name = "FILE", env = "CROSSWALL_ACCESS_PROVIDERS")]
+    pub(super) access_providers: Option<PathBuf>,
+    /// The namespace of the Lease by which one of several controllers is chosen.
+    #[arg(long, value_name = "NAMESPACE", env = "CROSSWALL_NAMESPACE")]
+    pub(super) namespace: String,
+    /// The name of this controller, which no other has: that of its pod.
+    #[arg(long, value_name = "NAME", env = "CROSSWALL_IDENTITY")]
+    pub(super) identity: String,
+    /// Where to keep a copy of a ClusterSet that is a ConfigMap; not that of an agent.
+    #[arg(long, value_name = "DIR", env = "CROSSWALL_STATE_DIR", default_value = DEFAULT_CONTROLLER_DIR)]
+    pub(super) state_dir: PathBuf,
+    /// Serve /metrics, /healthz and /readyz at this address and port.
+    #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
+    pub(super) metrics: Option<SocketAddr>,
     /// What to log: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
     pub(super) log: tracing::Level,

@@ -14,16 +14,17 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::control::{Control, Ending, Inbox, Settings};
-use super::find::{Found, find};
-use super::options::{Cli, RunOptions, UninstallOptions, Verb};
+use super::find::{Found, find, find_at};
+use super::options::{Cli, ClusterSetPlace, ControllerOptions, RunOptions, UninstallOptions, Verb};
 use super::seams;
 use super::state_dir::StateDir;
 use crate::api::Server;
+use crate::controller::{Calling, Candidate, Leader, Pace, Status, Timing, elect};
 use crate::datapath::{self, Capacities, Datapath};
 use crate::discovery::Discovery;
 use crate::metrics::MetricsServer;
 use crate::sources;
-use crate::sources::kube::{Conduct, snapshot::Scribe};
+use crate::sources::kube::{Conduct, Here, snapshot::Scribe};
 
 /// What a member has not told after this part of the time for which it is waited for is looked for in its snapshot…
 const RESTORE_SHARE: f64 = 0.4;
@@ -44,6 +45,14 @@ impl Cli {
                 let runtime = runtime.context("cannot start the runtime")?;
                 let ended = runtime.block_on(run(*options));
                 // A file that is being read may hang with its file system; the end does not wait for it.
+                runtime.shutdown_background();
+                ended?;
+            }
+            Verb::Controller(options) => {
+                log_to_stderr(options.log);
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.context("cannot start the runtime")?;
+                let ended = runtime.block_on(control_cluster(*options));
                 runtime.shutdown_background();
                 ended?;
             }
@@ -80,6 +89,42 @@ async fn run(options: RunOptions) -> anyhow::Result<()> {
     let (datapath, tables) = Datapath::open(&options.bpffs, &Capacities::default())?;
     let network = Discovery::open()?;
     serve(options, source, Some(scribe), tables, datapath, network, asked).await
+}
+
+/// Does what is done once per cluster, whenever this one leads, until it is asked to end.
+async fn control_cluster(options: ControllerOptions) -> anyhow::Result<()> {
+    let asked = asked_to_end()?;
+    // Only a copy of a ConfigMap is kept.
+    let _state_dir = match &options.cluster_set {
+        ClusterSetPlace::File(_) => None,
+        ClusterSetPlace::ConfigMap(_) => Some(StateDir::take(&options.state_dir)?),
+    };
+    let here = options.kubeconfig.clone().map_or(Here::InCluster, Here::File);
+    let status = Status::default();
+    if let Some(address) = options.metrics {
+        let server = MetricsServer::bind(address).await?;
+        tracing::info!("metrics at http://{}/metrics", server.address().unwrap_or(address));
+        let (scrape_sender, mut scrapes) = mpsc::channel(QUESTIONS);
+        tokio::spawn(server.serve(scrape_sender));
+        let status = status.clone();
+        tokio::spawn(async move {
+            while let Some(scrape) = scrapes.recv().await {
+                status.answer(scrape);
+            }
+        });
+    }
+    let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
+    let lead = |term| {
+        let (options, here, status) = (&options, here.clone(), status.clone());
+        async move {
+            let found = find_at(&options.cluster_set, here, &options.state_dir).await?;
+            let (access_providers, identity) = (options.access_providers.clone(), options.identity.clone());
+            let calling = Calling { found, access_providers, identity, status, pace: Pace::default() };
+            Leader::lead(calling, term).await
+        }
+    };
+    tracing::info!("controller {} as {identity}", env!("CARGO_PKG_VERSION"));
+    elect(Candidate::new(here.clone(), namespace, identity, Timing::default()), &status, lead, asked).await
 }
 
 /// Runs the loop over a machine until it is asked to end.

@@ -26,13 +26,35 @@ pub enum Scrape {
     /// Whether it turns, and where it stands.
     Phase(oneshot::Sender<Phase>),
     /// Everything.
-    Everything(oneshot::Sender<Snapshot>),
+    Everything(oneshot::Sender<Told>),
 }
 
 /// Where scrapes are handed in.
 pub type Scrapes = mpsc::Sender<Scrape>;
 
-/// All that metrics tell, at one moment.
+/// What is told, by whoever is asked.
+#[derive(Debug)]
+pub enum Told {
+    /// The agent of a node.
+    Agent(Box<Snapshot>),
+    /// The controller of a cluster.
+    Controller(ControllerSnapshot),
+}
+
+/// All that the metrics of a controller tell, at one moment.
+#[derive(Debug)]
+pub struct ControllerSnapshot {
+    /// Whether it leads.
+    pub leads: bool,
+    /// Annotations and Events that it wrote.
+    pub written: u64,
+    /// Tries to write that failed.
+    pub failed: u64,
+    /// What is wrong with policies of its cluster; empty unless it leads.
+    pub issues: Vec<Issue>,
+}
+
+/// All that the metrics of an agent tell, at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Whether the agent enforces already.
@@ -94,14 +116,20 @@ struct IssueLabels {
     level: String,
 }
 
-/// A snapshot in the text format of OpenMetrics.
-pub fn encode(snapshot: &Snapshot) -> Result<String, fmt::Error> {
+/// What was told, in the text format of OpenMetrics.
+pub fn encode(told: &Told) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("crosswall");
     let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-    registry.register("build", "The agent's version", Info::new(version));
-    register_packets(&mut registry, snapshot);
-    register_state(&mut registry, snapshot);
-    register_tables(&mut registry, snapshot);
+    registry.register("build", "The version of who answers", Info::new(version));
+    match told {
+        Told::Agent(snapshot) => {
+            register_packets(&mut registry, snapshot);
+            register_state(&mut registry, snapshot);
+            register_issues(&mut registry, &snapshot.issues);
+            register_tables(&mut registry, snapshot);
+        }
+        Told::Controller(snapshot) => register_controller(&mut registry, snapshot),
+    }
     let mut encoded = String::new();
     text::encode(&mut encoded, &registry)?;
     Ok(encoded)
@@ -168,12 +196,31 @@ fn register_state(registry: &mut Registry, snapshot: &Snapshot) {
     registry.register("cluster_pods", "Pods of a member", pods);
 }
 
-fn register_tables(registry: &mut Registry, snapshot: &Snapshot) {
+fn register_controller(registry: &mut Registry, snapshot: &ControllerSnapshot) {
+    let ControllerSnapshot { leads, written, failed, issues } = snapshot;
+    let leader: Gauge = Gauge::default();
+    leader.set(i64::from(*leads));
+    registry.register("controller_leads", "Whether this controller leads", leader);
+    for (name, help, value) in [
+        ("controller_writes", "Annotations and Events written", *written),
+        ("controller_write_failures", "Tries to write them that failed", *failed),
+    ] {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
+    register_issues(registry, issues);
+}
+
+fn register_issues(registry: &mut Registry, all: &[Issue]) {
     let issues = Family::<IssueLabels, Gauge>::default();
-    for issue in &snapshot.issues {
+    for issue in all {
         issues.get_or_create(&IssueLabels { code: name(&issue.code), level: name(&issue.level) }).inc();
     }
     registry.register("issues", "What is wrong, by code and level; policyctl issues lists it", issues);
+}
+
+fn register_tables(registry: &mut Registry, snapshot: &Snapshot) {
     let entries = Family::<TableLabel, Gauge>::default();
     let limits = Family::<TableLabel, Gauge>::default();
     for TableUse { table, entries: used, limit } in &snapshot.tables {
@@ -211,7 +258,7 @@ mod tests {
         counters.to_pod[Reason::NoRule as usize] = Counter { packets: 3, bytes: 180 };
         let latency = latency_histogram();
         latency.observe(0.002);
-        let text = encode(&Snapshot {
+        let text = encode(&Told::Agent(Box::new(Snapshot {
             phase: Phase::Enforcing,
             commit: 7,
             commits: 5,
@@ -230,7 +277,7 @@ mod tests {
             }],
             tables: vec![TableUse { table: "rules".to_owned(), entries: 10, limit: Some(100) }],
             flows_swept: 11,
-        })
+        })))
         .expect("it can be encoded");
         for line in [
             "crosswall_build_info{version=\"0.1.0\"} 1",
@@ -250,6 +297,27 @@ mod tests {
             "crosswall_issues{code=\"table_full\",level=\"error\"} 1",
             "crosswall_table_entries{table=\"rules\"} 10",
             "crosswall_table_limit{table=\"rules\"} 100",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_controller_tells_whether_it_leads_and_what_it_wrote() {
+        let issue = Issue {
+            code: IssueCode::SplitPeer,
+            level: Level::Warning,
+            object: "a/NetworkPolicy/shop/web".to_owned(),
+            field: String::new(),
+            message: String::new(),
+        };
+        let snapshot = ControllerSnapshot { leads: true, written: 3, failed: 2, issues: vec![issue] };
+        let text = encode(&Told::Controller(snapshot)).expect("it can be encoded");
+        for line in [
+            "crosswall_controller_leads 1",
+            "crosswall_controller_writes_total 3",
+            "crosswall_controller_write_failures_total 2",
+            "crosswall_issues{code=\"split_peer\",level=\"warning\"} 1",
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }

@@ -112,7 +112,7 @@ async fn respond(request: &Request<Incoming>, scrapes: &Scrapes) -> Response<Ful
         path @ ("/healthz" | "/readyz") => match (path, ask(scrapes, Scrape::Phase).await) {
             (_, None) => stuck(),
             ("/readyz", Some(Phase::Starting)) => {
-                let waiting = "waiting for the clusters; the kernel enforces what it held before\n";
+                let waiting = "waiting for what API servers or files tell; until then nothing changes\n";
                 response(StatusCode::SERVICE_UNAVAILABLE, TEXT, waiting.to_owned())
             }
             _ => response(StatusCode::OK, TEXT, "ok\n".to_owned()),

@@ -88,6 +88,14 @@ pub enum IssueCode {
     AttachFailed,
 }
 
+impl IssueCode {
+    /// Whether it is found, or not found, by what the pods of all members are: while one of them has not told all it has,
+    /// neither is certain.
+    pub fn rests_on_all_members(self) -> bool {
+        matches!(self, Self::PeerWouldWiden | Self::DnsIsolated | Self::DuplicateAddress)
+    }
+}
+
 /// One thing that is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Issue {

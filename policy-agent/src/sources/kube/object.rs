@@ -112,7 +112,8 @@ async fn watch_one<K: Watched>(name: &ObjectName, client: Client, seen: &mpsc::S
     }
 }
 
-fn trouble(error: watcher::Error) -> Trouble {
+/// What an error of a watch means.
+pub(super) fn trouble(error: watcher::Error) -> Trouble {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
