@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::{CommandFactory as _, Parser as _};
 use policy_agent::agent::Cli;
@@ -13,6 +12,8 @@ use serde_json::{Value, json};
 
 /// The version that images have.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+const AGENT: &str = "DaemonSet crosswall-system/crosswall-agent";
+const CONTROLLER: &str = "Deployment crosswall-system/crosswall-controller";
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
@@ -74,7 +75,7 @@ fn containers() -> Vec<(String, Value, Value)> {
             found.push((title(&workload), pod.clone(), container.clone()));
         }
     }
-    assert!(found.len() >= 3, "{found:?}");
+    assert!(found.len() >= 4, "{found:?}");
     found
 }
 
@@ -85,14 +86,25 @@ fn agent() -> Value {
     agent
 }
 
-/// What the agent's container is started with.
+/// The controller's Deployment.
+fn controller() -> Value {
+    let [controller] = objects(&["Deployment"]).try_into().expect("one Deployment");
+    assert_eq!(title(&controller), CONTROLLER);
+    controller
+}
+
+/// What the container of a workload is started with.
 fn arguments(agent: &Value) -> Vec<String> {
     texts(&agent["spec"]["template"]["spec"]["containers"][0]["args"]).into_iter().map(str::to_owned).collect()
 }
 
-/// Whether the agent understands these arguments, with what Kubernetes puts in.
+/// Whether the program understands these arguments, with what Kubernetes puts in.
 fn understood(arguments: &[String]) -> Result<(), String> {
-    let arguments = arguments.iter().map(|argument| argument.replace("$(NODE_NAME)", "worker-1"));
+    let put_in =
+        [("$(NODE_NAME)", "worker-1"), ("$(POD_NAME)", "controller-1"), ("$(POD_NAMESPACE)", "crosswall-system")];
+    let arguments = arguments.iter().map(|argument| {
+        put_in.iter().fold(argument.clone(), |argument, (variable, value)| argument.replace(variable, value))
+    });
     Cli::try_parse_from(std::iter::once("policy-agent".to_owned()).chain(arguments))
         .map(drop)
         .map_err(|error| error.to_string())
@@ -137,43 +149,69 @@ fn what_kustomizations_name_is_there_and_every_manifest_is_named() {
     }
 }
 
+/// What a rule lets do, a line for each kind: verbs, group and resource, and the one object if it is one.
+fn rights(rule: &Value) -> Vec<String> {
+    let fields: Vec<&str> = rule.as_object().expect("a rule").keys().map(String::as_str).collect();
+    let known = ["apiGroups", "resourceNames", "resources", "verbs"];
+    assert!(fields.iter().all(|field| known.contains(field)), "{rule}");
+    let verbs = texts(&rule["verbs"]).join(",");
+    let object = match texts(&rule["resourceNames"]).as_slice() {
+        [] => String::new(),
+        names => format!("/{}", names.join(",")),
+    };
+    let kinds = texts(&rule["apiGroups"])
+        .into_iter()
+        .flat_map(|group| texts(&rule["resources"]).into_iter().map(move |resource| format!("{group}/{resource}")));
+    kinds.map(|kind| format!("{verbs} {kind}{object}")).collect()
+}
+
 #[test]
-fn roles_let_read_what_the_table_says_and_change_nothing() {
+fn roles_let_do_what_the_table_says_and_nothing_else() {
     let table = BTreeMap::from([
         (
             "ClusterRole crosswall-agent",
             vec![
-                "/namespaces",
-                "/nodes",
-                "/pods",
-                "/services",
-                "about.k8s.io/clusterproperties",
-                "discovery.k8s.io/endpointslices",
-                "multicluster.x-k8s.io/clusterprofiles",
-                "networking.k8s.io/networkpolicies",
+                "get,list,watch /namespaces",
+                "get,list,watch /nodes",
+                "get,list,watch /pods",
+                "get,list,watch /services",
+                "get,list,watch about.k8s.io/clusterproperties",
+                "get,list,watch discovery.k8s.io/endpointslices",
+                "get,list,watch multicluster.x-k8s.io/clusterprofiles",
+                "get,list,watch networking.k8s.io/networkpolicies",
             ],
         ),
-        ("ClusterRole crosswall-reader", vec!["/namespaces", "/pods"]),
-        ("Role crosswall-system/crosswall-agent", vec!["/configmaps", "/secrets"]),
+        (
+            "ClusterRole crosswall-controller",
+            vec![
+                "create events.k8s.io/events",
+                "get about.k8s.io/clusterproperties/cluster.clusterset.k8s.io",
+                "list,watch /namespaces",
+                "list,watch /nodes",
+                "list,watch /pods",
+                "list,watch multicluster.x-k8s.io/clusterprofiles",
+                "list,watch,patch networking.k8s.io/networkpolicies",
+            ],
+        ),
+        ("ClusterRole crosswall-reader", vec!["get,list,watch /namespaces", "get,list,watch /pods"]),
+        ("Role crosswall-system/crosswall-agent", vec!["get,list,watch /configmaps", "get,list,watch /secrets"]),
+        (
+            "Role crosswall-system/crosswall-controller",
+            vec![
+                "create coordination.k8s.io/leases",
+                "get,update coordination.k8s.io/leases/crosswall-controller",
+                "list,watch /secrets",
+            ],
+        ),
     ]);
     let mut found = BTreeMap::new();
     for role in objects(&["ClusterRole", "Role"]) {
-        let mut kinds = Vec::new();
-        for rule in list(&role["rules"]) {
-            assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "{role}");
-            let fields: Vec<&str> = rule.as_object().expect("a rule").keys().map(String::as_str).collect();
-            assert_eq!(fields, ["apiGroups", "resources", "verbs"], "{role}");
-            for group in texts(&rule["apiGroups"]) {
-                kinds.extend(texts(&rule["resources"]).into_iter().map(|resource| format!("{group}/{resource}")));
-            }
-        }
-        kinds.sort();
-        assert!(found.insert(title(&role), kinds).is_none(), "{role}");
+        let mut may: Vec<String> = list(&role["rules"]).iter().flat_map(rights).collect();
+        may.sort();
+        assert!(found.insert(title(&role), may).is_none(), "{role}");
     }
-    let table: BTreeMap<String, Vec<String>> = table
-        .into_iter()
-        .map(|(role, kinds)| (role.to_owned(), kinds.into_iter().map(str::to_owned).collect()))
-        .collect();
+    let table: BTreeMap<String, Vec<String>> =
+        table.into_iter().map(|(role, may)| (role.to_owned(), may.into_iter().map(str::to_owned).collect())).collect();
     assert_eq!(found, table);
 }
 
@@ -193,8 +231,18 @@ fn roles_are_bound_to_the_account_of_their_name_alone() {
         .collect();
     let expect = [
         ("ClusterRoleBinding crosswall-agent", "ClusterRole", "ServiceAccount crosswall-system/crosswall-agent"),
+        (
+            "ClusterRoleBinding crosswall-controller",
+            "ClusterRole",
+            "ServiceAccount crosswall-system/crosswall-controller",
+        ),
         ("ClusterRoleBinding crosswall-reader", "ClusterRole", "ServiceAccount crosswall-remote/crosswall-reader"),
         ("RoleBinding crosswall-system/crosswall-agent", "Role", "ServiceAccount crosswall-system/crosswall-agent"),
+        (
+            "RoleBinding crosswall-system/crosswall-controller",
+            "Role",
+            "ServiceAccount crosswall-system/crosswall-controller",
+        ),
     ];
     let expect = expect.map(|(binding, role, account)| (binding.to_owned(), role.to_owned(), account.to_owned()));
     assert_eq!(found, expect.into());
@@ -215,23 +263,28 @@ fn no_container_is_privileged_and_only_the_agent_has_capabilities() {
         for host in ["hostPID", "hostIPC"] {
             assert!(!pod[host].as_bool().unwrap_or(false), "{title}: {host}");
         }
-        let capabilities = match name_of_agent(&workload) {
-            true => json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]}),
-            false => json!({"drop": ["ALL"]}),
+        let capabilities = match workload.as_str() {
+            AGENT => json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]}),
+            _ => json!({"drop": ["ALL"]}),
         };
         assert_eq!(context["capabilities"], capabilities, "{title}");
         let paths: Vec<&str> =
             list(&pod["volumes"]).iter().filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
-        let expect: &[&str] = match name_of_agent(&workload) {
-            true => &["/sys/fs/bpf", "/run/crosswall", "/var/lib/crosswall"],
-            false => &["/sys/fs/bpf"],
+        let expect: &[&str] = match workload.as_str() {
+            AGENT => &["/sys/fs/bpf", "/run/crosswall", "/var/lib/crosswall"],
+            CONTROLLER => &[],
+            _ => &["/sys/fs/bpf"],
         };
         assert_eq!(paths, expect, "{title}");
+        // Who needs nothing of the node is nobody there, and on no network of the node's.
+        if workload == CONTROLLER {
+            assert_eq!(
+                (&context["runAsUser"], &context["runAsNonRoot"], &pod["hostNetwork"]),
+                (&json!(65532), &json!(true), &Value::Null),
+                "{title}"
+            );
+        }
     }
-}
-
-fn name_of_agent(workload: &str) -> bool {
-    workload == "DaemonSet crosswall-system/crosswall-agent"
 }
 
 #[test]
@@ -262,6 +315,36 @@ fn unknown(daemon_set: &Value) -> Vec<String> {
     let ours =
         variables.map(|variable| text(&variable["name"]).to_owned()).filter(|name| name.starts_with("CROSSWALL_"));
     ours.filter(|name| !known.contains(name)).collect()
+}
+
+#[test]
+fn the_controller_understands_what_it_is_started_with_and_finds_it() {
+    let controller = controller();
+    let arguments = arguments(&controller);
+    assert_eq!(understood(&arguments), Ok(()));
+    let pod = &controller["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let named: BTreeSet<String> =
+        list(&container["env"]).iter().map(|variable| format!("$({})", text(&variable["name"]))).collect();
+    let used: BTreeSet<String> = arguments.iter().filter(|argument| argument.starts_with("$(")).cloned().collect();
+    assert_eq!(named, used, "what Kubernetes puts in is there");
+    let mounts: Vec<&str> = list(&container["volumeMounts"]).iter().map(|mount| text(&mount["mountPath"])).collect();
+    assert_eq!((mounts.as_slice(), list(&pod["volumes"]).len()), (["/etc/crosswall"].as_slice(), 1));
+    assert!(arguments.contains(&"/etc/crosswall/clusterset.yaml".to_owned()), "{arguments:?}");
+    let [port] = list(&container["ports"]) else { panic!("{container}") };
+    let address = arguments.iter().skip_while(|argument| *argument != "--metrics").nth(1).expect("it has a value");
+    assert_eq!(*address, format!("0.0.0.0:{}", port["containerPort"]));
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        let http = &container[probe]["httpGet"];
+        assert_eq!((text(&http["port"]), text(&http["path"])), ("metrics", path), "{probe}");
+    }
+    let labels = &controller["spec"]["template"]["metadata"]["labels"];
+    let selectors = [
+        &controller["spec"]["selector"]["matchLabels"],
+        &pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    ];
+    assert!(selectors.iter().all(|selector| *selector == labels), "{selectors:?}");
+    assert_eq!(pod["serviceAccountName"], "crosswall-controller");
 }
 
 /// JSON patches (RFC 6902) of arguments as overlays and components have them.
@@ -359,51 +442,4 @@ fn both_clusters_of_the_example_say_the_same_of_each_other() {
         records.map(|member| (member["id"].clone(), member["podCIDRs"].clone())).collect::<Vec<_>>()
     });
     assert_eq!(a, b);
-}
-
-#[test]
-fn the_policy_of_the_example_admits_the_shops_of_both_clusters_and_nobody_else() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let set = "{apiVersion: crosswall.dev/v1alpha1, kind: ClusterSet, spec: {members: [
-        {id: cluster-a, source: {directory: {path: cluster-a}}, podCIDRs: [10.1.0.0/16]},
-        {id: cluster-b, source: {directory: {path: cluster-b}}, podCIDRs: [10.2.0.0/16]}]}}";
-    fs::write(folder.path().join("set.yaml"), set).expect("written");
-    for (at, cluster) in [(1, "cluster-a"), (2, "cluster-b")] {
-        let mut objects = Vec::new();
-        for (number, (namespace, app)) in
-            [("shop", "web"), ("shop", "other"), ("else", "web"), ("db", "postgres")].into_iter().enumerate()
-        {
-            let labels = json!({"app": app});
-            objects.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata":
-                {"name": app, "namespace": namespace, "labels": labels}, "status": {"podIP": format!("10.{at}.0.{number}")}}));
-            objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
-        }
-        // `shop` is told twice otherwise.
-        objects.remove(3);
-        let path = folder.path().join(cluster);
-        fs::create_dir(&path).expect("made");
-        let items = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-        fs::write(path.join("objects.json"), items).expect("written");
-    }
-    fs::copy(deploy().join("examples/two-clusters/cluster-b/policy.yaml"), folder.path().join("cluster-b/policy.yaml"))
-        .expect("copied");
-    let probes = [
-        ("cluster-a/shop/web", 5432, "allow"),
-        ("cluster-b/shop/web", 5432, "allow"),
-        ("cluster-a/shop/web", 80, "deny"),
-        ("cluster-a/shop/other", 5432, "deny"),
-        ("cluster-b/shop/other", 5432, "deny"),
-        ("cluster-a/else/web", 5432, "deny"),
-        ("cluster-b/else/web", 5432, "deny"),
-    ];
-    let lines = probes.map(|(from, port, expect)| {
-        let to = "cluster-b/db/postgres";
-        json!({"from": from, "to": to, "protocol": "TCP", "port": port, "expect": expect}).to_string()
-    });
-    fs::write(folder.path().join("probes.jsonl"), lines.join("\n")).expect("written");
-    let mut simulate = Command::new(env!("CARGO_BIN_EXE_policyctl"));
-    simulate.current_dir(folder.path()).args(["simulate", "set.yaml", "--probes", "probes.jsonl", "--check"]);
-    let output = simulate.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
