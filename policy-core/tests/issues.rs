@@ -17,9 +17,14 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
-    let mut compiler = Compiler::new(set.config(), Subjects::All);
-    compiler.apply(&set.events());
-    issues::of(&compiler)
+    let found = |subjects| {
+        let mut compiler = Compiler::new(set.config(), subjects);
+        compiler.apply(&set.events());
+        issues::of(&compiler)
+    };
+    let all = found(Subjects::All);
+    assert_eq!(found(Subjects::Nobody), all, "who compiles nothing finds the same");
+    all
 }
 
 /// The code, the object and the field of each issue.

@@ -115,7 +115,8 @@ impl Leader {
             desk: Desk::new(local.clone(), writer, status.clone(), pace),
             local,
             members: Members::new(&config),
-            compiler: Compiler::new(config, Subjects::All),
+            // What is wrong with policies is found in what they say and in which pods there are.
+            compiler: Compiler::new(config, Subjects::Nobody),
             source: Vec::new(),
             status,
             delay: pace.delay,

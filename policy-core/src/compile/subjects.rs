@@ -18,6 +18,8 @@ pub enum Subjects {
     OnNode(Text),
     /// All: one node that is the whole cluster, as simulations have it.
     All,
+    /// No pod: nothing is compiled, and what is known of objects, and what is wrong with them, can be asked.
+    Nobody,
 }
 
 /// The policies of one subject.
@@ -91,6 +93,7 @@ impl SubjectTable {
         let here = match &self.which {
             Subjects::All => true,
             Subjects::OnNode(node) => pod.node() == Some(node),
+            Subjects::Nobody => false,
         };
         if !here || !index.is_local(&key.cluster) || !pod.is_workload() {
             return None;
