@@ -1,5 +1,5 @@
-//! The controller: what must be done once per cluster. Of several, an [`election`] chooses the one that [`leader`] describes;
-//! it finds out what is wrong with policies, and writes it on them: [`notes`] says what, [`desk`] when, and [`writer`] does
+//! The controller: what must be done once per cluster. Of several, an `election` chooses the one that `leader` describes;
+//! it finds out what is wrong with policies, and writes it on them: `notes` says what, `desk` when, and `writer` does
 //! it.
 
 mod allowance;
