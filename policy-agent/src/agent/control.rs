@@ -92,7 +92,7 @@ pub struct Control<D, N> {
     pub(super) flows_swept: u64,
     pub(super) committed_at: Option<Instant>,
     window: Window,
-    heap: Heap,
+    pub(super) heap: Heap,
     pub(super) started_at: Instant,
     pub(super) phase: Phase,
     looked_at: Option<Instant>,
@@ -201,7 +201,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.members.update(&batch);
         self.node.apply(&batch.events);
         let is_news = !batch.events.is_empty();
-        self.heap.drop(std::mem::take(&mut batch.events));
+        self.heap.drop_events(std::mem::take(&mut batch.events));
         if is_news {
             self.problems.objects_changed();
         }

@@ -188,6 +188,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                 self.latency.observe((now - since).as_secs_f64());
             }
             tracing::debug!("commit {}: {} steps", self.node.tables().commit, plan.steps.len());
+            self.heap.drop_plan(plan);
         }
         self.problems.committed();
         None
