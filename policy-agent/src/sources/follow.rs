@@ -2,6 +2,7 @@
 //! task of its own. What all of them say comes out as the batches of one source.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use policy_core::model::{ClusterId, Issue};
 use tokio::sync::mpsc;
@@ -9,11 +10,13 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Batch;
 use super::files::{self, FilesSource, Told};
-use super::kube::{Conduct, Mirror, Role, Terms, follow_member};
+use super::kube::{Conduct, Here, Mirror, Role, Terms, confirm, follow_member};
 use crate::cluster_set::{ClusterSet, Source};
 
 /// How much a member may tell before it is taken.
 const BATCHES: usize = 16;
+/// How often the local cluster is asked whether it is still the member that it is taken for.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Follows the ClusterSet and its members until nobody listens. The ClusterSet file may be the `mirror` of a ConfigMap.
 pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, conduct: Conduct, batches: mpsc::Sender<Batch>) {
@@ -23,6 +26,8 @@ pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, conduct: Con
     tasks.spawn(files::watch(files, told));
     let mut members = Members { conduct, told: member_told, running: BTreeMap::new(), tasks: JoinSet::new(), begun: 0 };
     let mut issues = Issues::default();
+    let (doubt, mut doubts) = mpsc::channel(1);
+    let mut identity = Identity { told: doubt, asked: None, task: JoinSet::new() };
     loop {
         let batch = tokio::select! {
             // The files come first: what they say of the ClusterSet decides who may speak at all.
@@ -31,11 +36,13 @@ pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, conduct: Con
                 let Some(Told { batch, cluster_set }) = told else { return };
                 if let Some(cluster_set) = cluster_set {
                     members.arrange(&cluster_set);
+                    identity.confirm(&cluster_set);
                     issues.keep(&members);
                 }
                 issues.of_files(batch)
             }
             Some(told) = next_of(&mut mirror) => issues.of_mirror(told),
+            Some(doubt) = doubts.recv() => issues.of_identity(doubt),
             // Those that were aborted are not missed; one that failed would leave its member unheard for ever.
             Some(Err(ended)) = members.tasks.join_next(), if !members.tasks.is_empty() => match ended.is_panic() {
                 true => return,
@@ -59,6 +66,29 @@ async fn next_of(mirror: &mut Option<Mirror>) -> Option<Vec<Issue>> {
     match mirror {
         Some(mirror) => mirror.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Has the local cluster asked which member it is.
+struct Identity {
+    told: mpsc::Sender<Option<Issue>>,
+    /// Whom, and which it should be.
+    asked: Option<(ClusterId, Here)>,
+    /// The one task that asks; it ends with this.
+    task: JoinSet<()>,
+}
+
+impl Identity {
+    /// Asks the local cluster of this ClusterSet, if an API server has it.
+    fn confirm(&mut self, cluster_set: &ClusterSet) {
+        let asked = cluster_set.local.clone().zip(cluster_set.local_access().cloned());
+        if self.asked != asked {
+            self.task.abort_all();
+            self.asked.clone_from(&asked);
+            if let Some((local, access)) = asked {
+                self.task.spawn(confirm(local, access, CONFIRM_INTERVAL, self.told.clone()));
+            }
+        }
     }
 }
 
@@ -127,6 +157,7 @@ impl Members {
 #[derive(Default)]
 struct Issues {
     mirror: Vec<Issue>,
+    identity: Option<Issue>,
     files: Vec<Issue>,
     members: BTreeMap<ClusterId, Vec<Issue>>,
 }
@@ -151,6 +182,12 @@ impl Issues {
         Batch { issues: Some(self.all()), ..Batch::default() }
     }
 
+    /// Whether the local cluster is who it is taken for, as a batch with the issues of everybody.
+    fn of_identity(&mut self, doubt: Option<Issue>) -> Batch {
+        self.identity = doubt;
+        Batch { issues: Some(self.all()), ..Batch::default() }
+    }
+
     /// A batch of a member, with the issues of everybody where its own changed.
     fn of_member(&mut self, id: ClusterId, mut batch: Batch) -> Batch {
         if let Some(issues) = batch.issues.take() {
@@ -161,6 +198,12 @@ impl Issues {
     }
 
     fn all(&self) -> Vec<Issue> {
-        self.mirror.iter().chain(&self.files).chain(self.members.values().flatten()).cloned().collect()
+        self.mirror
+            .iter()
+            .chain(&self.identity)
+            .chain(&self.files)
+            .chain(self.members.values().flatten())
+            .cloned()
+            .collect()
     }
 }

@@ -28,6 +28,8 @@ pub enum IssueCode {
     UnreadableField,
     /// The ClusterSet file cannot be used; the last good one stays in force.
     UnreadableClusterSet,
+    /// The cluster says that it is another member than the one that the ClusterSet has it as, which stays in force.
+    ContradictedClusterId,
     /// A member's source cannot be used, as a directory that is missing; its last known state stays in force.
     UnusableSource,
     /// A member's API server has told nothing since the agent began; what a snapshot has of it is in force.

@@ -29,5 +29,5 @@ pub use follow::list_once;
 pub use marks::{Mark, Word, follow_marks};
 pub use member::{Conduct, Role, Terms, follow_member};
 pub use object::ObjectName;
-pub use property::cluster_id;
+pub use property::{cluster_id, confirm};
 pub use trouble::Trouble;

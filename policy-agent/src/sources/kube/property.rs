@@ -1,11 +1,16 @@
 //! Which cluster this is, by its own word: the ClusterProperty `cluster.clusterset.k8s.io` of the About API (KEP-2149).
 
+use std::time::Duration;
+
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::GetParams;
-use policy_core::model::{CLUSTER_KEY, ClusterId};
+use policy_core::model::{CLUSTER_KEY, ClusterId, Issue, IssueCode, Level};
 use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
+use super::access::Here;
 use super::trouble::Trouble;
 
 /// The versions of the About API, the newest first.
@@ -42,4 +47,37 @@ pub async fn cluster_id(client: &Client) -> Result<Option<ClusterId>, Trouble> {
         }
     }
     Ok(None)
+}
+
+/// Asks the local cluster again and again whether it is still this member, until nobody listens; tells what is wrong whenever
+/// that changes. A cluster that cannot be asked, or says nothing, contradicts nobody.
+pub async fn confirm(local: ClusterId, access: Here, interval: Duration, told: mpsc::Sender<Option<Issue>>) {
+    let mut last = None;
+    loop {
+        sleep(interval).await;
+        let asked = async { cluster_id(&access.client().await?).await };
+        let Ok(said) = asked.await else { continue };
+        let issue = said.filter(|said| *said != local).map(|said| contradiction(&local, &said));
+        if issue != last {
+            last.clone_from(&issue);
+            if told.send(issue).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn contradiction(local: &ClusterId, said: &ClusterId) -> Issue {
+    let message = format!(
+        "says that this cluster is {said}, but the ClusterSet has it as {local}, and so it stays while this agent runs: the next \
+         one does not start; correct whichever is wrong"
+    );
+    let object = format!("{local}/ClusterProperty/{CLUSTER_KEY}");
+    Issue {
+        code: IssueCode::ContradictedClusterId,
+        level: Level::Error,
+        object,
+        field: "spec.value".to_owned(),
+        message,
+    }
 }

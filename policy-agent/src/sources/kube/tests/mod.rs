@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::snapshot::Scribe;
 use super::{Access, Conduct, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
 use crate::sources::Batch;
+use crate::sources::kube::confirm;
 use server::{Server, Streaming};
 
 const PODS: &str = "/api/v1/pods";
@@ -417,4 +418,33 @@ async fn what_the_controller_writes_on_a_policy_is_nothing_new_to_an_agent() {
     assert!(issues.windows(2).all(|two| two[0] == two[1]), "{issues:#?}");
     let asked = server.requests(POLICIES);
     assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_says_it_is_another_is_an_issue_until_it_says_so_no_more() {
+    const PROPERTIES: &str = "/apis/about.k8s.io/v1beta1/clusterproperties";
+    let property = |value: &str| json!({"metadata": {"name": "cluster.clusterset.k8s.io"}, "spec": {"value": value}});
+    let server = Server::start().await;
+    server.apply(PROPERTIES, property("a"));
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(&path, server.kubeconfig()).expect("written");
+    let (told, mut doubts) = mpsc::channel(1);
+    let local = "a".parse().expect("an id");
+    let task = tokio::spawn(confirm(local, Here::File(path), Duration::from_millis(5), told));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(doubts.try_recv().is_err(), "it says what is thought of it");
+    server.apply(PROPERTIES, property("b"));
+    let doubt = timeout(PATIENCE, doubts.recv()).await.expect("soon").expect("it asks").expect("an issue").to_string();
+    assert!(
+        doubt.starts_with("a/ClusterProperty/cluster.clusterset.k8s.io: spec.value: says that this cluster is b"),
+        "{doubt}"
+    );
+    server.state().refuses = Some(503);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(doubts.try_recv().is_err(), "who cannot be asked has not changed its mind");
+    server.state().refuses = None;
+    server.apply(PROPERTIES, property("a"));
+    assert_eq!(timeout(PATIENCE, doubts.recv()).await.expect("soon"), Some(None));
+    task.abort();
 }
