@@ -31,14 +31,14 @@ fn a_file_is_read_whole() {
   clusterLabels: Explicit
   members:
   - id: cluster-a
-source: {directory: {path: cluster-a}}
-podCIDRs: [10.1.0.0/16, 'fd00:1::/48']
-labels: {region: eu-west}
+    source: {directory: {path: cluster-a}}
+    podCIDRs: [10.1.0.0/16, 'fd00:1::/48']
+    labels: {region: eu-west}
   - id: eu.b
-source: {directory: {path: /abs/b}, kubeconfig: null}
-podCIDRs: [10.2.0.0/16]
-staleAfter: 1h30m
-trustedProperties: [region]
+    source: {directory: {path: /abs/b}, kubeconfig: null}
+    podCIDRs: [10.2.0.0/16]
+    staleAfter: 1h30m
+    trustedProperties: [region]
 ");
     let (a, b) = (id("cluster-a"), id("eu.b"));
     let members = vec![
@@ -189,7 +189,7 @@ fn what_cannot_be_read_is_an_error_with_its_path() {
 fn a_source_of_a_later_version_is_named_as_such() {
     let error = parse(&set("{members: [{id: a, source: {etcd: {x: y}}}]}")).unwrap_err();
     let expect = "/etc/sets/demo.yaml: spec.members[0].source.etcd: \
-                  source etcd of member a is not supported by this version; use kubeconfig";
+                      source etcd of member a is not supported by this version; use kubeconfig";
     assert_eq!(error.to_string(), expect);
 }
 
@@ -217,7 +217,7 @@ fn a_local_cluster_that_would_grow_stale_is_a_warning() {
     let members = |id: &str| {
         format!(
             "[{{id: a, source: {{directory: {{path: a}}}}, podCIDRs: [10.1.0.0/16]}}, \
-        {{id: {id}, staleAfter: 1h, source: {{directory: {{path: b}}}}, podCIDRs: [10.2.0.0/16]}}]"
+            {{id: {id}, staleAfter: 1h, source: {{directory: {{path: b}}}}, podCIDRs: [10.2.0.0/16]}}]"
         )
     };
     let loaded = parse(&set(&format!("{{local: b, members: {}}}", members("b")))).unwrap();

@@ -145,11 +145,13 @@ impl Desk {
     /// Takes in what is to stand on policies: `notes` are of the policy with this key, after what was said of it.
     pub fn want(&mut self, mut notes: impl FnMut(&str, &Notes) -> Notes) {
         let now = Instant::now();
-        self.queue.clear();
+        // Whoever waits stays before those who come: ever new policies would have their turn first for ever.
+        let before = std::mem::take(&mut self.queue);
         for (key, policy) in self.policies.iter_mut().flatten() {
             let wanted = notes(key, &policy.said);
             if wanted.annotation() != policy.annotation || !wanted.news(&policy.said).is_empty() {
-                self.queue.insert(key.clone(), policy.allowance.due(now, self.refill));
+                let due = before.get(key).copied().unwrap_or_else(|| policy.allowance.due(now, self.refill));
+                self.queue.insert(key.clone(), due);
             }
             policy.wanted = Some(wanted);
         }
@@ -186,8 +188,12 @@ impl Desk {
                 let later = Instant::now();
                 // Behind all that did not fail.
                 self.queue.insert(key, policy.allowance.due(later, self.refill).max(later));
-                self.backoff.failed_again(later);
-                self.rest = self.backoff.due().unwrap_or(later + self.interval);
+                // What the server refuses of one policy keeps nobody else waiting.
+                self.rest = later + self.interval;
+                if !trouble.is_judgement() {
+                    self.backoff.failed_again(later);
+                    self.rest = self.backoff.due().unwrap_or(self.rest);
+                }
             }
         }
     }

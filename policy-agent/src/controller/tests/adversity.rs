@@ -178,3 +178,50 @@ async fn without_an_api_server_of_its_own_nobody_leads_and_it_is_said_why() {
     let holder = world.server.object(super::LEASE).expect("there")["spec"]["holderIdentity"].take();
     assert!(holder.is_null(), "{holder}");
 }
+
+#[tokio::test]
+async fn one_who_makes_ever_new_policies_does_not_keep_others_from_theirs() {
+    let world = world().await;
+    let (running, _) = world.controller("one");
+    let make = |round: u32| {
+        for at in 0..100 {
+            let mut policy = bad(&format!("aaa-{at}"));
+            if round > 0 {
+                world.server.delete(POLICIES, &policy);
+            }
+            policy["metadata"]["uid"] = json!(format!("{round}-{at}"));
+            world.server.apply(POLICIES, policy);
+        }
+    };
+    make(0);
+    world.server.apply(POLICIES, bad("zoo"));
+    let begun = Instant::now();
+    let mut round = 0;
+    while world.annotation("zoo").is_none() {
+        round += 1;
+        make(round);
+        sleep(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < Duration::from_secs(15), "{} written in {:?}", world.written(), begun.elapsed());
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn many_that_take_no_writes_do_not_keep_others_from_theirs() {
+    let world = world().await;
+    {
+        let mut state = world.server.state();
+        (state.refuses, state.refuses_only) = (Some(422), Some(FIRST));
+    }
+    for at in 0..30 {
+        world.server.apply(POLICIES, bad(&format!("aaa-{at}")));
+    }
+    world.server.apply(POLICIES, bad("zoo"));
+    let (running, _) = world.controller("one");
+    let begun = Instant::now();
+    while world.annotation("zoo").is_none() {
+        sleep(Duration::from_millis(50)).await;
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} written in {:?}", world.written(), begun.elapsed());
+    }
+    running.end().await;
+}

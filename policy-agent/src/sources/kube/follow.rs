@@ -175,10 +175,11 @@ impl<K: Kind> Follower<K> {
     /// The client in force, waited for if there is none; `None`: there will be none.
     async fn client(&mut self) -> Option<Client> {
         // Other credentials may be another server's, whose versions mean something else.
-        if self.clients.has_changed().unwrap_or_default() {
+        let client = self.clients.wait_for(Option::is_some).await.ok()?;
+        if client.has_changed() {
             self.version = None;
         }
-        self.clients.wait_for(Option::is_some).await.ok()?.clone()
+        client.clone()
     }
 
     /// Waits before the next try, but not once there are other credentials.

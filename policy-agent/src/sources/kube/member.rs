@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use policy_core::model::{ClusterId, Event, Issue, IssueCode, Level};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+
+use words::{by_value, names, say_consequence, span};
 
 use super::access::{Access, Here, Means, Offers};
 use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
@@ -251,7 +254,14 @@ impl State {
                         self.restored.insert(collection, heard.elapsed().unwrap_or_default());
                         // What the server has told of it is newer.
                         if let Some(parts) = self.parts.get(&collection) {
-                            readings.retain(|reading| !parts.counts(&reading.key));
+                            readings.retain_mut(|reading| {
+                                let was_read = parts.was_read(&reading.key);
+                                // Of what cannot be read the last valid version stays in force.
+                                if was_read == Some(false) {
+                                    batch.events.extend(reading.object.take().map(Object::applied));
+                                }
+                                was_read.is_none()
+                            });
                         }
                         self.list(collection, readings, &mut batch);
                     }
@@ -304,13 +314,19 @@ impl State {
             return;
         }
         let news = match news {
-            News::Begun => return drop(self.parts.insert(collection, Parts::default())),
+            News::Begun => return self.begin(collection, batch),
             News::Part(readings) => return self.part(collection, readings, batch),
             news => news,
         };
-        if let (News::Deleted(key, _), Some(parts)) = (&news, self.parts.get_mut(&collection)) {
-            parts.forget(key);
-        }
+        let news = match (news, self.parts.get_mut(&collection)) {
+            // The rest of a list that goes on is not known to be as it was told.
+            (News::Deleted(key, event), Some(parts)) => {
+                parts.forget(&key);
+                self.changed |= self.issues.remove(&key).is_some();
+                return batch.events.push(event);
+            }
+            (news, _) => news,
+        };
         if self.stale.contains(&collection) && !matches!(news, News::Listed(_)) {
             // What changed in what counts no more says too little.
             return;
@@ -335,6 +351,19 @@ impl State {
                 batch.events.push(event);
             }
             News::Unchanged | News::Failed(_) | News::Begun | News::Part(_) => {}
+        }
+    }
+
+    /// A list begins. What one that did not end has told stays as what is known last does, and no longer.
+    fn begin(&mut self, collection: Collection, batch: &mut Batch) {
+        let before = self.parts.insert(collection, Parts::default()).unwrap_or_default();
+        if before.counted().next().is_none() {
+            return;
+        }
+        if self.stale.contains(&collection) {
+            self.list(collection, Vec::new(), batch);
+        } else if self.stale_after.is_some() {
+            self.heard.entry(collection).or_insert_with(SystemTime::now);
         }
     }
 
@@ -454,36 +483,5 @@ impl State {
             _ => Level::Error,
         };
         Issue { code, level, object: self.cluster.to_string(), field: String::new(), message }
-    }
-}
-
-/// Collections with the same text.
-fn by_value(texts: &BTreeMap<Collection, String>) -> BTreeMap<&str, Vec<Collection>> {
-    let mut collections: BTreeMap<&str, Vec<Collection>> = BTreeMap::new();
-    for (collection, text) in texts {
-        collections.entry(text).or_default().push(*collection);
-    }
-    collections
-}
-
-fn names<'a>(collections: impl IntoIterator<Item = &'a Collection>) -> String {
-    let names: Vec<&str> = collections.into_iter().map(|collection| collection.resource()).collect();
-    names.join(", ")
-}
-
-/// A time as people say it.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) => format!("{m} min {s} s"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, h, ..) => format!("{d} d {h} h"),
-    }
-}
-
-fn say_consequence(issue: &mut Issue) {
-    if matches!(issue.code, IssueCode::UnreadablePolicy | IssueCode::UnreadableObject) {
-        issue.message.push_str("; its last valid version, if there was one, stays in force");
     }
 }

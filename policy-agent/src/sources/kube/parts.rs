@@ -4,15 +4,15 @@
 //! three times the memory of what is kept of them. Where something is known, the list takes its place in one step, so its
 //! parts are kept until it is whole.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::convert::{ObjectKey, Reading};
 
 /// The parts of a list that is not whole yet.
 #[derive(Debug, Default)]
 pub struct Parts {
-    /// What counts already.
-    counted: BTreeSet<ObjectKey>,
+    /// What counts already, and whether it could be read.
+    counted: BTreeMap<ObjectKey, bool>,
     /// What waits for the end.
     kept: Vec<Reading>,
 }
@@ -20,7 +20,9 @@ pub struct Parts {
 impl Parts {
     /// These objects, which count from now on.
     pub fn count(&mut self, readings: &[Reading]) {
-        self.counted.extend(readings.iter().map(|reading| reading.key.clone()));
+        for reading in readings {
+            *self.counted.entry(reading.key.clone()).or_default() |= reading.object.is_some();
+        }
     }
 
     /// These objects, which wait.
@@ -36,12 +38,17 @@ impl Parts {
 
     /// Whether the server told this object by the list.
     pub fn counts(&self, key: &ObjectKey) -> bool {
-        self.counted.contains(key)
+        self.counted.contains_key(key)
+    }
+
+    /// Whether what the list told of this object could be read; `None`: it told nothing.
+    pub fn was_read(&self, key: &ObjectKey) -> Option<bool> {
+        self.counted.get(key).copied()
     }
 
     /// What counts already.
     pub fn counted(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.counted.iter()
+        self.counted.keys()
     }
 
     /// What waited, now that the list is whole.

@@ -28,6 +28,8 @@ enum TroubleKind {
     Expired,
     /// There is no such thing (404).
     NotFound,
+    /// What was asked for cannot be as it would be then (422).
+    Invalid,
     /// Anything else that the server says.
     Refused,
     /// There are no credentials to ask with.
@@ -44,6 +46,7 @@ impl Trouble {
                     403 => TroubleKind::Forbidden,
                     404 => TroubleKind::NotFound,
                     410 => TroubleKind::Expired,
+                    422 => TroubleKind::Invalid,
                     _ if status.reason == "Expired" => TroubleKind::Expired,
                     _ => TroubleKind::Refused,
                 };
@@ -93,6 +96,11 @@ impl Trouble {
         matches!(self.kind, TroubleKind::Forbidden | TroubleKind::Unauthorized)
     }
 
+    /// Whether the server judged what it was asked to write, rather than being unable to.
+    pub fn is_judgement(&self) -> bool {
+        matches!(self.kind, TroubleKind::Invalid | TroubleKind::Forbidden)
+    }
+
     /// Whether there are no credentials to ask with.
     pub fn is_no_access(&self) -> bool {
         self.kind == TroubleKind::NoAccess
@@ -114,9 +122,11 @@ impl Trouble {
             TroubleKind::Unreachable | TroubleKind::Silent => {
                 "; see that the API server runs and that this node reaches it".to_owned()
             }
-            TroubleKind::Expired | TroubleKind::NotFound | TroubleKind::Refused | TroubleKind::NoAccess => {
-                String::new()
-            }
+            TroubleKind::Expired
+            | TroubleKind::NotFound
+            | TroubleKind::Invalid
+            | TroubleKind::Refused
+            | TroubleKind::NoAccess => String::new(),
         }
     }
 }

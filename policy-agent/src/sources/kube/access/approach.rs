@@ -106,6 +106,12 @@ impl Approach {
                 let value = value
                     .as_str()
                     .ok_or_else(|| format!("has an extension {ADDITIONAL_VARIABLES} in which {name} is no text"))?;
+                // A program that is looked for in PATH would be another one.
+                if name.is_empty() || name.contains('=') || name == "PATH" {
+                    return Err(format!(
+                        "has an extension {ADDITIONAL_VARIABLES} that names {name:?}, which it may not"
+                    ));
+                }
                 let is_free = variables.iter().all(|(set, _)| *set != name);
                 if is_free || provider.variables_policy == VariablesPolicy::Replace {
                     set(&mut variables, &name, value);
@@ -335,6 +341,14 @@ mod tests {
                 "a list of texts",
             ),
             ("append", json!({"extensions": [{"name": ADDITIONAL_VARIABLES, "extension": {"a": 1}}]}), "a is no text"),
+            // It would choose another program, or stand for a variable of the file.
+            (
+                "append",
+                json!({"extensions": [{"name": ADDITIONAL_VARIABLES, "extension": {"PATH": "/x"}}]}),
+                "\"PATH\"",
+            ),
+            ("append", json!({"extensions": [{"name": ADDITIONAL_VARIABLES, "extension": {"A=b": "x"}}]}), "\"A=b\""),
+            ("append", json!({"extensions": [{"name": ADDITIONAL_VARIABLES, "extension": {"": "x"}}]}), "\"\""),
             ("programless", json!({}), "no execConfig"),
             ("old", json!({}), "v1alpha1"),
         ] {

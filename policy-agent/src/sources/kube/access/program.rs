@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::sources::kube::trouble::Trouble;
 
@@ -23,6 +23,9 @@ use crate::sources::kube::trouble::Trouble;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// … and one that asks a person.
 const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(300);
+/// How often it is looked for what a program has left behind.
+const REAP_TRIES: u32 = 5;
+const REAP_PAUSE: Duration = Duration::from_millis(200);
 /// How much it may print.
 const MAX_ANSWER: u64 = 1 << 20;
 /// How much of its complaints is repeated.
@@ -95,17 +98,24 @@ struct Status {
 /// A program that runs; it ends with this, and so do those that it began.
 struct Running {
     child: Child,
-    /// Whether it has a process group of its own.
-    has_group: bool,
+    /// Its process group, if it has one of its own.
+    group: Option<Pid>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Until it is waited for its number is nobody else's, and so its group's.
-        let leader = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(leader) = leader.filter(|_| self.has_group) {
-            // It may have ended of itself.
-            let _ = kill_process_group(leader, Signal::KILL);
+        // As long as anybody is in it, its number is no other group's.
+        let Some(group) = self.group else { return };
+        // They may have ended of themselves.
+        let _ = kill_process_group(group, Signal::KILL);
+        // The first process of a container inherits them, and nobody else waits for them.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                for _ in 0..REAP_TRIES {
+                    sleep(REAP_PAUSE).await;
+                    while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+                }
+            });
         }
     }
 }
@@ -158,8 +168,12 @@ impl Program {
             command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         }
         let has_group = !self.is_interactive;
-        let begun =
-            tokio::task::spawn_blocking(move || command.spawn().map(|child| Running { child, has_group })).await;
+        let spawn = move || {
+            let child = command.spawn()?;
+            let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            Ok(Running { child, group: leader.filter(|_| has_group) })
+        };
+        let begun = tokio::task::spawn_blocking(spawn).await;
         begun.map_err(io::Error::other)?
     }
 
@@ -322,7 +336,23 @@ pub(super) mod tests {
         let state = format!("/proc/{}/stat", pid.trim());
         while fs::read_to_string(&state).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(begun.elapsed() < Duration::from_secs(20), "what it began runs on");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_running_ends_with_it_though_it_gave_credentials() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("pid");
+        let credentials = format!("{{kind: ExecCredential, apiVersion: {VERSION}, status: {{token: t}}}}");
+        let program = script(&format!("sleep 20 >&- 2>&1 & echo $! > {}; echo '{credentials}'", file.display()));
+        program.run().await.expect("a token");
+        let pid = fs::read_to_string(&file).expect("it began");
+        let state = format!("/proc/{}/stat", pid.trim());
+        let begun = Instant::now();
+        while fs::read_to_string(&state).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "what it began runs on");
+            sleep(Duration::from_millis(10)).await;
         }
     }
 }

@@ -100,6 +100,9 @@ impl Scene {
                 self.left = Some(self.there.iter().map(|(name, version)| (*name, *version)).collect());
                 self.watches = false;
                 self.tell(News::Begun);
+                if self.state.stale.contains(&Collection::Pods) {
+                    assert!(self.known.is_empty(), "{:?}", self.known);
+                }
             }
             Step::Part(count) => {
                 let Some(left) = &mut self.left else { return };
@@ -182,4 +185,112 @@ proptest! {
         scene.play(Step::Begin);
         scene.play(Step::End);
     }
+}
+
+/// Tells a member something, and takes in what it makes of it.
+fn told(state: &mut State, known: &mut BTreeSet<String>, news: News) {
+    let mut batch = Batch::default();
+    state.take(Collection::Pods, news, &mut batch);
+    learnt(known, &batch);
+}
+
+fn learnt(known: &mut BTreeSet<String>, batch: &Batch) {
+    for event in &batch.events {
+        match event {
+            Event::PodApplied(pod) => drop(known.insert(pod.key.name.to_string())),
+            Event::PodDeleted { key, .. } => drop(known.remove(&*key.name)),
+            Event::Relisted(_, Listing::Pods(keys)) => known.retain(|name| keys.iter().any(|key| *key.name == **name)),
+            _ => {}
+        }
+    }
+}
+
+fn aged(readings: Vec<Reading>, seconds: u64) -> Result<Vec<Restored>, Unrestored> {
+    Ok(vec![Restored {
+        collection: Collection::Pods,
+        readings,
+        heard: SystemTime::now() - Duration::from_secs(seconds),
+    }])
+}
+
+#[test]
+fn what_a_list_told_that_broke_off_counts_no_longer_than_a_snapshot_that_is_too_old() {
+    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut known = BTreeSet::new();
+    told(&mut state, &mut known, News::Begun);
+    told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
+    told(&mut state, &mut known, News::Failed(Trouble::refused("no")));
+    let batch = state.restore(aged(vec![Scene::reading(2, 0)], 10_000));
+    learnt(&mut known, &batch);
+    told(&mut state, &mut known, News::Begun);
+    told(&mut state, &mut known, News::Failed(Trouble::refused("no")));
+    assert!(state.stale.contains(&Collection::Pods));
+    for collection in [Collection::Pods, Collection::Namespaces] {
+        if let Some(heard) = state.heard.get_mut(&collection) {
+            *heard = SystemTime::now() - Duration::from_secs(100_000);
+        }
+    }
+    learnt(&mut known, &state.expire());
+    assert!(known.is_empty(), "{known:?}");
+}
+
+#[test]
+fn what_a_list_told_that_broke_off_grows_stale() {
+    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut known = BTreeSet::new();
+    told(&mut state, &mut known, News::Begun);
+    told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
+    told(&mut state, &mut known, News::Failed(Trouble::refused("no")));
+    told(&mut state, &mut known, News::Begun);
+    told(&mut state, &mut known, News::Failed(Trouble::refused("no")));
+    for heard in state.heard.values_mut() {
+        *heard = SystemTime::now() - Duration::from_secs(100_000);
+    }
+    learnt(&mut known, &state.expire());
+    assert!(known.is_empty(), "{known:?}");
+}
+
+#[test]
+fn what_ends_while_a_list_goes_on_is_gone_where_nothing_else_counts() {
+    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut known = BTreeSet::new();
+    told(&mut state, &mut known, News::Begun);
+    told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
+    learnt(&mut known, &state.restore(aged(vec![], 10_000)));
+    let (key, event) = read_deleted(&cluster(), PODS, &object(1, 1)).expect("a pod");
+    told(&mut state, &mut known, News::Deleted(key, event));
+    assert!(known.is_empty(), "{known:?}");
+}
+
+#[test]
+fn a_word_of_a_list_that_goes_on_is_no_sign_that_all_is_known() {
+    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut known = BTreeSet::new();
+    told(&mut state, &mut known, News::Begun);
+    let (key, event) = read_deleted(&cluster(), PODS, &object(1, 1)).expect("a pod");
+    told(&mut state, &mut known, News::Deleted(key, event));
+    assert!(state.heard.is_empty());
+}
+
+#[test]
+fn what_a_part_told_that_cannot_be_read_leaves_the_last_valid_version_in_force() {
+    let policies = ("networking.k8s.io/v1", "NetworkPolicy");
+    let policy = |spec: serde_json::Value| {
+        let object = json!({"metadata": {"name": "p", "namespace": "shop", "uid": "u"}, "spec": spec});
+        read_typed(&cluster(), policies, &object).expect("a policy")
+    };
+    let mut state = State::new(cluster(), Role::Local, None);
+    let mut batch = Batch::default();
+    let bad = policy(json!({"podSelector": {"matchLabels": 7}}));
+    assert!(bad.object.is_none());
+    state.take(Collection::NetworkPolicies, News::Begun, &mut batch);
+    state.take(Collection::NetworkPolicies, News::Part(vec![bad]), &mut batch);
+    state.take(Collection::NetworkPolicies, News::Failed(Trouble::refused("no")), &mut batch);
+    let restored = Restored {
+        collection: Collection::NetworkPolicies,
+        readings: vec![policy(json!({"podSelector": {}}))],
+        heard: SystemTime::now(),
+    };
+    let batch = state.restore(Ok(vec![restored]));
+    assert!(batch.events.iter().any(|event| matches!(event, Event::PolicyApplied(_))), "{:?}", batch.events);
 }

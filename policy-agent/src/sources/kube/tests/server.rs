@@ -186,7 +186,7 @@ impl Server {
         let (refuses, is_mute) = {
             let mut state = self.state();
             state.requests.push(request.uri().to_string());
-            let is_meant = state.refuses_only.is_none_or(|only| only == path);
+            let is_meant = state.refuses_only.is_none_or(|only| path.starts_with(only));
             let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             let is_known =
                 state.token.is_none_or(|token| shown.and_then(|shown| shown.strip_prefix("Bearer ")) == Some(token));
