@@ -29,8 +29,7 @@ pub struct Found {
 
 /// Finds the ClusterSet of an agent. Waits for what only an API server knows, and says what it waits for.
 pub(super) async fn find(options: &RunOptions) -> anyhow::Result<Found> {
-    let local = options.kubeconfig.clone().map_or(Here::InCluster, Here::File);
-    find_at(&options.cluster_set, local, &options.state_dir).await
+    find_at(&options.common.cluster_set, options.common.local(), &options.state_dir).await
 }
 
 /// Finds the ClusterSet at a place; a ConfigMap is copied to this directory.
@@ -38,8 +37,11 @@ pub async fn find_at(place: &ClusterSetPlace, local: Here, state_dir: &Path) -> 
     let mirror = match place {
         ClusterSetPlace::File(_) => None,
         ClusterSetPlace::ConfigMap(map) => {
-            let mirror = Mirror::start(map.clone(), local.clone(), state_dir.join(MIRROR));
-            Some(first(mirror).await?)
+            let copy = state_dir.join(MIRROR);
+            if !copy.exists() {
+                require_credentials(&local).await?;
+            }
+            Some(first(Mirror::start(map.clone(), local.clone(), copy)).await?)
         }
     };
     let path = match (place, &mirror) {
@@ -49,6 +51,14 @@ pub async fn find_at(place: &ClusterSetPlace, local: Here, state_dir: &Path) -> 
     };
     let says = word_of_cluster(path, &local).await?;
     Ok(Found { files: FilesSource::open(path, says)?, mirror })
+}
+
+/// Refuses to wait for what cannot come: a pod has its ServiceAccount from its start, while a kubeconfig may be written later.
+pub(super) async fn require_credentials(local: &Here) -> anyhow::Result<()> {
+    if let (Here::InCluster, Err(trouble)) = (local, local.client().await) {
+        bail!("there are no credentials for the local cluster: {trouble}");
+    }
+    Ok(())
 }
 
 /// Waits for the content of a ConfigMap; if there is one of an earlier life, not for long.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 
-use crate::sources::kube::ClusterSetMap;
+use crate::sources::kube::{ClusterSetMap, Here};
 
 /// Where the agent listens if nothing else is said.
 pub const DEFAULT_SOCKET: &str = "/run/crosswall/agent.sock";
@@ -49,22 +49,42 @@ pub(super) enum Verb {
     Version,
 }
 
+/// What whoever follows a ClusterSet is told.
 #[derive(Args, Clone, Debug)]
-pub(super) struct RunOptions {
-    /// This node's name, as pods name it in spec.nodeName.
-    #[arg(long, value_name = "NAME", env = "CROSSWALL_NODE")]
-    pub(super) node: String,
+pub(super) struct CommonOptions {
     /// The ClusterSet: a file, or a ConfigMap of the local cluster.
     #[arg(long, value_name = "PATH | configmap:NAMESPACE/NAME[/KEY]", env = "CROSSWALL_CLUSTER_SET",
         value_parser = value_parser!(ClusterSetPlace))]
     pub(super) cluster_set: ClusterSetPlace,
-    /// A kubeconfig of the local cluster, where the agent runs in no pod of it: with it the ConfigMap of the ClusterSet is
-    /// read, and the ClusterProperty that says which cluster this is.
+    /// A kubeconfig of the local cluster, where this is no pod of it: with it the ConfigMap of the ClusterSet is read, and
+    /// the ClusterProperty that says which cluster this is.
     #[arg(long, value_name = "PATH", env = "CROSSWALL_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// Which programs give credentials for members that a ClusterProfile describes: a file as KEP-5339 has it.
     #[arg(long, value_name = "FILE", env = "CROSSWALL_ACCESS_PROVIDERS")]
     pub(super) access_providers: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz at this address and port.
+    #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
+    pub(super) metrics: Option<SocketAddr>,
+    /// What to log: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
+    pub(super) log: tracing::Level,
+}
+
+impl CommonOptions {
+    /// The credentials for the local cluster.
+    pub(super) fn local(&self) -> Here {
+        self.kubeconfig.clone().map_or(Here::InCluster, Here::File)
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunOptions {
+    /// This node's name, as pods name it in spec.nodeName.
+    #[arg(long, value_name = "NAME", env = "CROSSWALL_NODE")]
+    pub(super) node: String,
+    #[command(flatten)]
+    pub(super) common: CommonOptions,
     /// The BPF file system; maps and links are pinned below DIR/crosswall.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_BPFFS", default_value = DEFAULT_BPFFS)]
     pub(super) bpffs: PathBuf,
@@ -74,9 +94,6 @@ pub(super) struct RunOptions {
     /// Where to keep state; one agent at a time.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
     pub(super) state_dir: PathBuf,
-    /// Serve /metrics, /healthz and /readyz at this address and port.
-    #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
-    pub(super) metrics: Option<SocketAddr>,
     /// How many seconds to leave the kernel alone at the start while a remote member has not told all it has; the local
     /// cluster is waited for in any case.
     #[arg(long, value_name = "SECONDS", env = "CROSSWALL_SYNC_DEADLINE", default_value_t = 5,
@@ -86,23 +103,12 @@ pub(super) struct RunOptions {
     #[arg(long, value_name = "SECONDS", env = "CROSSWALL_WATCH_SILENCE", default_value_t = 100,
         value_parser = value_parser!(u64).range(1..=3600))]
     pub(super) watch_silence: u64,
-    /// What to log: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
-    pub(super) log: tracing::Level,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct ControllerOptions {
-    /// The ClusterSet: a file, or a ConfigMap of the local cluster.
-    #[arg(long, value_name = "PATH | configmap:NAMESPACE/NAME[/KEY]", env = "CROSSWALL_CLUSTER_SET",
-        value_parser = value_parser!(ClusterSetPlace))]
-    pub(super) cluster_set: ClusterSetPlace,
-    /// A kubeconfig of the local cluster, where this is no pod of it.
-    #[arg(long, value_name = "PATH", env = "CROSSWALL_KUBECONFIG")]
-    pub(super) kubeconfig: Option<PathBuf>,
-    /// Which programs give credentials for members that a ClusterProfile describes: a file as KEP-5339 has it.
-    #[arg(long, value_name = "FILE", env = "CROSSWALL_ACCESS_PROVIDERS")]
-    pub(super) access_providers: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) common: CommonOptions,
     /// The namespace of the Lease by which one of several controllers is chosen.
     #[arg(long, value_name = "NAMESPACE", env = "CROSSWALL_NAMESPACE")]
     pub(super) namespace: String,
@@ -112,12 +118,6 @@ pub(super) struct ControllerOptions {
     /// Where to keep a copy of a ClusterSet that is a ConfigMap; not that of an agent.
     #[arg(long, value_name = "DIR", env = "CROSSWALL_STATE_DIR", default_value = DEFAULT_CONTROLLER_DIR)]
     pub(super) state_dir: PathBuf,
-    /// Serve /metrics, /healthz and /readyz at this address and port.
-    #[arg(long, value_name = "ADDR", env = "CROSSWALL_METRICS")]
-    pub(super) metrics: Option<SocketAddr>,
-    /// What to log: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", env = "CROSSWALL_LOG", default_value = "info")]
-    pub(super) log: tracing::Level,
 }
 
 /// Where the ClusterSet stands.

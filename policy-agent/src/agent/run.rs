@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use policy_core::plan::TableState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,17 +15,18 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::control::{Control, Ending, Inbox, Settings};
-use super::find::{Found, find, find_at};
+use super::find::{Found, find, find_at, require_credentials};
 use super::options::{Cli, ClusterSetPlace, ControllerOptions, RunOptions, UninstallOptions, Verb};
 use super::seams;
 use super::state_dir::StateDir;
 use crate::api::Server;
+use crate::cluster_set::ClusterSet;
 use crate::controller::{Calling, Candidate, Leader, Pace, Status, Timing, elect};
 use crate::datapath::{self, Capacities, Datapath};
 use crate::discovery::Discovery;
-use crate::metrics::MetricsServer;
+use crate::metrics::{MetricsServer, Scrape};
 use crate::sources;
-use crate::sources::kube::{Conduct, Here, snapshot::Scribe};
+use crate::sources::kube::{Conduct, snapshot::Scribe};
 
 /// What a member has not told after this part of the time for which it is waited for is looked for in its snapshot…
 const RESTORE_SHARE: f64 = 0.4;
@@ -40,7 +42,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.verb {
             Verb::Run(options) => {
-                log_to_stderr(options.log);
+                log_to_stderr(options.common.log);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.context("cannot start the runtime")?;
                 let ended = runtime.block_on(run(*options));
@@ -49,7 +51,7 @@ impl Cli {
                 ended?;
             }
             Verb::Controller(options) => {
-                log_to_stderr(options.log);
+                log_to_stderr(options.common.log);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.context("cannot start the runtime")?;
                 let ended = runtime.block_on(control_cluster(*options));
@@ -93,19 +95,19 @@ async fn run(options: RunOptions) -> anyhow::Result<()> {
 
 /// Does what is done once per cluster, whenever this one leads, until it is asked to end.
 async fn control_cluster(options: ControllerOptions) -> anyhow::Result<()> {
+    let ControllerOptions { common, namespace, identity, state_dir } = options;
     let asked = asked_to_end()?;
     // Only a copy of a ConfigMap is kept.
-    let _state_dir = match &options.cluster_set {
-        ClusterSetPlace::File(_) => None,
-        ClusterSetPlace::ConfigMap(_) => Some(StateDir::take(&options.state_dir)?),
+    let _state_dir = match &common.cluster_set {
+        // What is wrong with the file is said now, not once this one leads.
+        ClusterSetPlace::File(path) => ClusterSet::load(path).map(|_| None)?,
+        ClusterSetPlace::ConfigMap(_) => Some(StateDir::take(&state_dir)?),
     };
-    let here = options.kubeconfig.clone().map_or(Here::InCluster, Here::File);
+    let local = common.local();
+    require_credentials(&local).await?;
     let status = Status::default();
-    if let Some(address) = options.metrics {
-        let server = MetricsServer::bind(address).await?;
-        tracing::info!("metrics at http://{}/metrics", server.address().unwrap_or(address));
-        let (scrape_sender, mut scrapes) = mpsc::channel(QUESTIONS);
-        tokio::spawn(server.serve(scrape_sender));
+    if let Some(address) = common.metrics {
+        let mut scrapes = serve_metrics(address).await?;
         let status = status.clone();
         tokio::spawn(async move {
             while let Some(scrape) = scrapes.recv().await {
@@ -113,18 +115,28 @@ async fn control_cluster(options: ControllerOptions) -> anyhow::Result<()> {
             }
         });
     }
-    let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
     let lead = |term| {
-        let (options, here, status) = (&options, here.clone(), status.clone());
+        let (common, local, status) = (&common, local.clone(), status.clone());
+        let (identity, state_dir) = (identity.clone(), &state_dir);
         async move {
-            let found = find_at(&options.cluster_set, here, &options.state_dir).await?;
-            let (access_providers, identity) = (options.access_providers.clone(), options.identity.clone());
+            let found = find_at(&common.cluster_set, local, state_dir).await?;
+            let access_providers = common.access_providers.clone();
             let calling = Calling { found, access_providers, identity, status, pace: Pace::default() };
             Leader::lead(calling, term).await
         }
     };
     tracing::info!("controller {} as {identity}", env!("CARGO_PKG_VERSION"));
-    elect(Candidate::new(here.clone(), namespace, identity, Timing::default()), &status, lead, asked).await
+    let candidate = Candidate::new(local.clone(), namespace, identity.clone(), Timing::default());
+    elect(candidate, &status, lead, asked).await
+}
+
+/// Listens for who reads metrics; each that comes is handed on.
+async fn serve_metrics(address: SocketAddr) -> anyhow::Result<mpsc::Receiver<Scrape>> {
+    let server = MetricsServer::bind(address).await?;
+    tracing::info!("metrics at http://{}/metrics", server.address().unwrap_or(address));
+    let (sender, scrapes) = mpsc::channel(QUESTIONS);
+    tokio::spawn(server.serve(sender));
+    Ok(scrapes)
 }
 
 /// Runs the loop over a machine until it is asked to end.
@@ -138,33 +150,29 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     asked: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let Found { files, mirror } = source;
+    let common = options.common;
     let local = files.local().clone();
     let config = files.cluster_set().config(&local);
     let settings = Settings {
         node: options.node.as_str().into(),
-        cluster_set: options.cluster_set.to_string(),
+        cluster_set: common.cluster_set.to_string(),
         sync_deadline: Duration::from_secs(options.sync_deadline),
     };
     let (batch_sender, batches) = mpsc::channel(BATCHES);
     let (query_sender, queries) = mpsc::channel(QUESTIONS);
-    let (scrape_sender, scrapes) = mpsc::channel(QUESTIONS);
-    let control = Control::new(settings, &config, tables, datapath, network);
-    match options.metrics {
-        Some(address) => {
-            let server = MetricsServer::bind(address).await?;
-            tracing::info!("metrics at http://{}/metrics", server.address().unwrap_or(address));
-            tokio::spawn(server.serve(scrape_sender));
-        }
+    let scrapes = match common.metrics {
+        Some(address) => serve_metrics(address).await?,
         // The loop only listens; without metrics nobody ever asks.
-        None => drop(scrape_sender),
-    }
+        None => mpsc::channel(QUESTIONS).1,
+    };
+    let control = Control::new(settings, &config, tables, datapath, network);
     // Last of all that can fail: its file is removed at the end.
     tokio::spawn(Server::bind(&options.socket)?.serve(query_sender));
     let conduct = Conduct {
         silence: Duration::from_secs(options.watch_silence),
         restore_after: Duration::from_secs(options.sync_deadline).mul_f64(RESTORE_SHARE).min(RESTORE_LIMIT),
         scribe,
-        access_providers: options.access_providers,
+        access_providers: common.access_providers,
     };
     tokio::spawn(sources::follow::follow(files, mirror, conduct, batch_sender));
     tracing::info!("policy-agent {} of node {} in cluster {local}", env!("CARGO_PKG_VERSION"), options.node);
@@ -174,7 +182,7 @@ async fn serve<D: seams::Datapath, N: seams::Discovery>(
     match ending {
         Ending::Asked => Ok(()),
         Ending::SourceEnded => {
-            anyhow::bail!("the sources are not followed any more; the kernel enforces the last policy")
+            bail!("the sources are not followed any more; the kernel enforces the last policy")
         }
     }
 }

@@ -36,7 +36,8 @@ impl Here {
             // The client itself reads the token and the certificate again when they change.
             Self::InCluster => {
                 let config = Config::incluster().map_err(|error| {
-                    Trouble::no_access(format!("this is no pod with a ServiceAccount: {}", chain(&error)))
+                    let advice = "run it in one, or name a kubeconfig";
+                    Trouble::no_access(format!("this is no pod with a ServiceAccount ({}); {advice}", chain(&error)))
                 });
                 config.and_then(client_of)
             }
