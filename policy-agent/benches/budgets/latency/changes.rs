@@ -74,39 +74,48 @@ fn change(number: u32, pods: u32) -> (u32, bool) {
     (pod, (pod + turn).is_multiple_of(2))
 }
 
-/// Makes changes from `first` on, so many in a second, for so long, and tells of each; gives the number of the next one.
-pub fn make(
-    there: &ControlPlane,
-    pods: u32,
-    first: u32,
-    per_s: u32,
-    within: Duration,
-    told: Sender<Tale>,
-) -> Result<u32> {
+/// Changes, one after the other at a steady rate.
+#[derive(Clone, Copy)]
+pub struct Series {
+    /// How many pods are changed in turn.
+    pub pods: u32,
+    /// The number of the first change.
+    pub first: u32,
+    /// How many there are in a second.
+    pub per_s: u32,
+    /// For how long they go on.
+    pub within: Duration,
+}
+
+impl Series {
+    /// The number of the change after the last.
+    pub fn next(&self) -> u32 {
+        self.first + self.len()
+    }
+
+    fn len(&self) -> u32 {
+        (f64::from(self.per_s) * self.within.as_secs_f64()) as u32
+    }
+}
+
+/// Makes changes and tells of each.
+pub fn make(there: &ControlPlane, series: Series, told: Sender<Tale>) -> Result<()> {
     with_client(there, async |client| {
         let local = LocalSet::new();
-        local.run_until(make_all(Api::namespaced(client, NAMESPACE), pods, first, per_s, within, told)).await
+        local.run_until(make_all(Api::namespaced(client, NAMESPACE), series, told)).await
     })
 }
 
-async fn make_all(
-    api: Api<Pod>,
-    pods: u32,
-    first: u32,
-    per_s: u32,
-    within: Duration,
-    told: Sender<Tale>,
-) -> Result<u32> {
+async fn make_all(api: Api<Pod>, series: Series, told: Sender<Tale>) -> Result<()> {
     let version = api.list_metadata(&ListParams::default().limit(1)).await.context("list the pods")?;
     let version = version.metadata.resource_version.context("a list without a version")?;
     let watching = tokio::task::spawn_local(watch(api.clone(), version, told.clone()));
-    let changes = (f64::from(per_s) * within.as_secs_f64()) as u32;
     let begun = tokio::time::Instant::now();
     let (api, told) = (Rc::new(api), Rc::new(told));
     let mut under_way = tokio::task::JoinSet::new();
-    for step in 0..changes {
-        sleep_until(begun + Duration::from_secs(1) * step / per_s).await;
-        let (pod, admitted) = change(first + step, pods);
+    for step in 0..series.len() {
+        sleep_until(begun + Duration::from_secs(1) * step / series.per_s).await;
+        let (pod, admitted) = change(series.first + step, series.pods);
         let (api, told) = (Rc::clone(&api), Rc::clone(&told));
         under_way.spawn_local(async move {
             let patch = json!({"metadata": {"labels": {LABEL: said(admitted)}}});
@@ -123,7 +132,7 @@ async fn make_all(
     watching.abort();
     match watching.await {
         Ok(ended) => Err(ended.err().unwrap_or_else(|| anyhow!("the watch ended"))),
-        Err(_) => Ok(first + changes),
+        Err(_) => Ok(()),
     }
 }
 

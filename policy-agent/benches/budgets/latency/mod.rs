@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::report::{Report, Samples, TimeUnit};
 use crate::site::{NODE, Site, THERE, WEB, cpu_time};
+use changes::Series;
 use crowd::{Crowd, Settled};
 
 /// What changes may take at [`BUSY`]: half of them, and 99 of 100.
@@ -58,12 +59,13 @@ pub fn run(rounds: usize) -> Result<Report> {
     let process = agent.pid().context("the agent runs")?;
     let crowd = Crowd::new(site.lab.host(THERE)?, site.lab.host(WEB)?)?;
     let mut samples = Samples::default();
-    let mut number = 0;
+    let mut first = 0;
     for _ in 0..rounds {
         for rate in RATES {
             let (before, ran) = (cpu_time(process)?, Instant::now());
-            let (settled, next) = visit(&site, &crowd, number, rate)?;
-            number = next;
+            let series = Series { pods: PODS, first, per_s: rate.per_s, within: VISIT };
+            let settled = visit(&site, &crowd, series)?;
+            first = series.next();
             let cores = (cpu_time(process)? - before).as_secs_f64() / ran.elapsed().as_secs_f64();
             add(&mut samples, rate, &settled, cores)?;
         }
@@ -79,14 +81,14 @@ pub fn run(rounds: usize) -> Result<Report> {
     Ok(Report::new("latency", samples.rows()))
 }
 
-/// Makes changes from the one with this number on, and watches what comes of them; gives the number of the next one, too.
-fn visit(site: &Site, crowd: &Crowd, first: u32, rate: Rate) -> Result<(Vec<Settled>, u32)> {
+/// Makes changes, and watches what comes of them.
+fn visit(site: &Site, crowd: &Crowd, series: Series) -> Result<Vec<Settled>> {
     let (told, tales) = mpsc::channel();
     thread::scope(|scope| {
-        let changes = scope.spawn(move || changes::make(&site.there, PODS, first, rate.per_s, VISIT, told));
+        let changes = scope.spawn(move || changes::make(&site.there, series, told));
         let settled = crowd.watch(&tales);
-        let next = changes.join().map_err(|_| anyhow!("the changes ended in a panic"))??;
-        Ok((settled?, next))
+        changes.join().map_err(|_| anyhow!("the changes ended in a panic"))??;
+        settled
     })
 }
 
