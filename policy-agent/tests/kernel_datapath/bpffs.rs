@@ -1,26 +1,32 @@
 //! A BPF file system of a test's own.
 
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use policy_agent::datapath::{Capacities, Datapath, DatapathError, Removed, uninstall};
+use policy_agent::datapath::{Datapath, Removed, uninstall};
 use policy_core::plan::TableState;
 use policy_lab::BpfFs;
 
-use crate::net::PATIENCE;
+pub use crate::support::{SMALL, once_free};
 
-/// Tables that are made fast.
-pub const SMALL: Capacities = Capacities {
-    endpoints: 64,
-    local: 256,
-    addresses: 1024,
-    prefixes: 256,
-    rules: 4096,
-    ports: 1024,
-    flows: 4096,
-    cuts: 1024,
-};
+/// The tables that are pinned, sorted.
+pub const TABLES: [&str; 16] = [
+    "control",
+    "counters",
+    "cuts_v4",
+    "cuts_v6",
+    "endpoints",
+    "flows_v4",
+    "flows_v6",
+    "ident_v4",
+    "ident_v6",
+    "local_v4",
+    "local_v6",
+    "nearby",
+    "nets_v4",
+    "nets_v6",
+    "ports",
+    "rules",
+];
 
 /// A BPF file system of its own, with nothing left in it afterwards.
 pub struct Bpffs(BpfFs);
@@ -55,17 +61,6 @@ impl Bpffs {
             entries.map(|entry| entry.expect("listed").file_name().into_string().expect("UTF-8")).collect();
         names.sort();
         names
-    }
-}
-
-/// Other tests start commands meanwhile, and between fork and exec those hold whatever this process had open.
-pub fn once_free<T>(mut attempt: impl FnMut() -> Result<T, DatapathError>) -> Result<T, DatapathError> {
-    let start = Instant::now();
-    loop {
-        match attempt() {
-            Err(DatapathError::Held { .. }) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
-            outcome => return outcome,
-        }
     }
 }
 

@@ -6,5 +6,7 @@ mod lifecycle;
 mod net;
 mod node;
 mod refusals;
+#[path = "../support/tables.rs"]
+mod support;
 mod tables;
 mod traffic;

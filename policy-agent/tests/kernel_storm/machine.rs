@@ -12,7 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use policy_agent::datapath::{Capacities, Datapath, DatapathError, uninstall};
+use policy_agent::datapath::{Datapath, uninstall};
 use policy_common::reason::Reason;
 use policy_common::table::{Control, EndpointCounters, REASON_SLOTS};
 use policy_core::compile::Subjects;
@@ -23,23 +23,13 @@ use policy_core::testing::ClusterSetBuilder;
 use policy_lab::BpfFs;
 
 use crate::frames::{Packet, Way};
+pub use crate::support::SMALL;
+use crate::support::once_free;
 
 /// The interface of the endpoint: loopback, which exists in every network namespace. Nothing is attached to it.
 pub const WEB: u32 = 1;
 /// The interface by which peers' packets reach the node.
 pub const UPLINK: u32 = 77;
-
-/// Tables that are made fast, and of whose flows few fit.
-pub const SMALL: Capacities = Capacities {
-    endpoints: 64,
-    local: 256,
-    addresses: 1024,
-    prefixes: 256,
-    rules: 4096,
-    ports: 1024,
-    flows: 4096,
-    cuts: 1024,
-};
 
 /// Lets one storm rage at a time: each needs all CPUs.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -188,17 +178,6 @@ impl Drop for Machine {
         drop(self.datapath.take());
         let _removed = once_free(|| uninstall(self.bpffs.path()));
     }
-}
-
-/// Other processes that are being started hold, between fork and exec, whatever this one had open.
-fn once_free<T>(mut attempt: impl FnMut() -> Result<T, DatapathError>) -> Result<T, DatapathError> {
-    for _ in 0..1000 {
-        match attempt() {
-            Err(DatapathError::Held { .. }) => thread::sleep(Duration::from_millis(1)),
-            outcome => return outcome,
-        }
-    }
-    attempt()
 }
 
 /// The reasons for which the packets of these tests may pass.

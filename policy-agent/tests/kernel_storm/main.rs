@@ -7,4 +7,6 @@ mod flood;
 mod frames;
 mod machine;
 mod reuse;
+#[path = "../support/tables.rs"]
+mod support;
 mod world;
