@@ -7,7 +7,7 @@
 use core::mem::offset_of;
 
 /// Moves whenever the layout of a table does.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The identity of an address that no facet matches: nobody, the world.
 pub const IDENTITY_WORLD: u32 = 0;
@@ -57,7 +57,7 @@ pub const fn live_slot(commit: u64) -> usize {
 
 /// The policies of an endpoint, by direction; each is tagged with the endpoint's id.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointPolicy {
     /// For connections that the endpoint opens.
     pub egress: Tagged,
@@ -65,9 +65,14 @@ pub struct EndpointPolicy {
     pub ingress: Tagged,
 }
 
-/// An element of `endpoints`, by ifindex.
+/// An element of `endpoints`, by ifindex; and of `nearby`, by [`nearby_slot`] of the ifindex, where no hash is in the way. An
+/// endpoint whose slot another one has is found in `endpoints` alone.
+///
+/// In `nearby`, `endpoint` is written last and cleared first, and no other endpoint comes into a slot before a grace period has
+/// passed since: whoever reads the same word before and after what never changes has read what belongs together. Policies
+/// change, each in its word, which says whose it is.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
     /// The endpoint's id, never used again for another pod; tagged with the ifindex.
     pub endpoint: Tagged,
@@ -85,42 +90,12 @@ pub struct Endpoint {
     pub policy: [EndpointPolicy; 2],
 }
 
-/// An element of `nearby`, by [`nearby_slot`] of the ifindex: what of an [`Endpoint`] never changes, and nearly all packets
-/// need, where no hash is in the way. An endpoint whose slot another one has is found in `endpoints`.
-///
-/// `endpoint` is written last and cleared first, and no other endpoint comes into a slot before a grace period has passed
-/// since: whoever reads the same word before and after the rest has read what belongs together.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nearby {
-    /// [`Endpoint::endpoint`]; zero where the slot is empty.
-    pub endpoint: Tagged,
-    /// [`Endpoint::counters`].
-    pub counters: u32,
-    /// [`Endpoint::flags`].
-    pub flags: u32,
-    /// [`Endpoint::v6`].
-    pub v6: [u8; 16],
-    /// [`Endpoint::v4`].
-    pub v4: [u8; 4],
-    /// Zero.
-    pub reserved: u32,
-}
-
 /// How many slots `nearby` has: far more than a node has pods, so that few share one.
 pub const NEARBY_SLOTS: u32 = 4096;
 
 /// The slot of an interface.
 pub const fn nearby_slot(ifindex: u32) -> u32 {
     ifindex & (NEARBY_SLOTS - 1)
-}
-
-impl Endpoint {
-    /// What `nearby` holds of it.
-    pub const fn nearby(&self) -> Nearby {
-        let Self { endpoint, counters, flags, v6, v4, reserved, policy: _ } = *self;
-        Nearby { endpoint, counters, flags, v6, v4, reserved }
-    }
 }
 
 /// In [`Endpoint::flags`]: the endpoint has an IPv4 address.
@@ -408,11 +383,6 @@ const _: () = {
     assert!(size_of::<Tagged>() == 8 && align_of::<Tagged>() == 8);
     assert!(size_of::<Endpoint>() == 72);
     assert!(offset_of!(Endpoint, v6) % 8 == 0 && offset_of!(Endpoint, v4) % 4 == 0);
-    // Whoever reads the one can read the other.
-    assert!(size_of::<Nearby>() == 40 && offset_of!(Endpoint, policy) == size_of::<Nearby>());
-    assert!(offset_of!(Endpoint, endpoint) == offset_of!(Nearby, endpoint));
-    assert!(offset_of!(Endpoint, counters) == offset_of!(Nearby, counters));
-    assert!(offset_of!(Endpoint, v6) == offset_of!(Nearby, v6) && offset_of!(Endpoint, v4) == offset_of!(Nearby, v4));
     assert!(size_of::<Local>() == 16);
     assert!(size_of::<Ident>() == 16 && size_of::<NetIdent>() == 8 && align_of::<NetIdent>() == 4);
     assert!(size_of::<NetKey<[u8; 4]>>() == 8 && size_of::<NetKey<[u8; 16]>>() == 20);

@@ -5,8 +5,8 @@ use aya::Pod;
 
 use crate::driver::Driver;
 use crate::table::{
-    Control, Cut, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, Nearby, NetIdent, NetKey, PortEntry,
-    PortKey, PortPlace, RuleEntry, RuleKey,
+    Control, Cut, Endpoint, EndpointCounters, Flow, FlowKey, Ident, Local, NetIdent, NetKey, PortEntry, PortKey,
+    PortPlace, RuleEntry, RuleKey,
 };
 
 macro_rules! pod {
@@ -31,7 +31,6 @@ pod!(
     FlowKey<[u8; 16]>,
     Ident,
     Local,
-    Nearby,
     NetIdent,
     NetKey<[u8; 4]>,
     NetKey<[u8; 16]>,

@@ -12,7 +12,7 @@ use policy_common::{
     reason::Reason,
     table::{
         Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident, Local,
-        NEARBY_SLOTS, Nearby, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+        NEARBY_SLOTS, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
         nearby_slot,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
@@ -25,7 +25,7 @@ static CONTROL: Array<Control, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "endpoints")]
 static ENDPOINTS: HashMap<u32, Endpoint, 1024> = HashMap::new();
 #[btf_map(name = "nearby")]
-static NEARBY: Array<Nearby, { NEARBY_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+static NEARBY: Array<Endpoint, { NEARBY_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "local_v4")]
 static LOCAL_V4: HashMap<[u8; 4], Local, 4096> = HashMap::new();
 #[btf_map(name = "local_v6")]
@@ -116,9 +116,9 @@ unsafe fn exchange(place: *mut FlowState, known: FlowState, new: FlowState) {
     }
 }
 
-/// An element of `endpoints`, which begins like one of `nearby`, or one of these; read field by field.
+/// An element of `endpoints` or of `nearby`, read field by field.
 #[derive(Clone, Copy)]
-pub struct Row(*const Nearby);
+pub struct Row(*const Endpoint);
 
 impl EndpointRow for Row {
     #[inline(always)]
@@ -168,12 +168,12 @@ impl Tables for Kernel {
                 return Some(row);
             }
         }
-        ENDPOINTS.get_ptr(ifindex).map(|endpoint| Row(endpoint.cast()))
+        ENDPOINTS.get_ptr(ifindex).map(Row)
     }
 
     #[inline(always)]
     fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged> {
-        let endpoint = ENDPOINTS.get_ptr(ifindex)?;
+        let Row(endpoint) = self.endpoint(ifindex)?;
         let index = 2 * bounded::<2>(slot) + bounded::<2>(direction as usize);
         // SAFETY: a pointer from a look-up, see `word`, and an index inside of it, as its layout is asserted.
         Some(word(unsafe { (&raw const (*endpoint).policy).cast::<Tagged>().add(index) }))

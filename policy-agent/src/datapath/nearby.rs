@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy_common::table::{Endpoint, Nearby, Tagged, nearby_slot};
+use policy_common::table::{Endpoint, Tagged, nearby_slot};
 
 use super::sys::NearbyPage;
 
@@ -16,7 +16,7 @@ pub(super) struct NearbyTable {
     /// Slots that are empty, but may still be read as what they were.
     leaving: BTreeSet<u32>,
     /// Who comes into a slot that is leaving.
-    waiting: BTreeMap<u32, Nearby>,
+    waiting: BTreeMap<u32, Endpoint>,
 }
 
 impl NearbyTable {
@@ -30,7 +30,7 @@ impl NearbyTable {
     pub(super) fn take_over(&mut self, endpoints: &BTreeMap<u32, Endpoint>) {
         for slot in 0..policy_common::table::NEARBY_SLOTS {
             let held = self.page.get(slot);
-            let is_right = endpoints.get(&held.endpoint.tag).is_some_and(|endpoint| endpoint.nearby() == held);
+            let is_right = endpoints.get(&held.endpoint.tag) == Some(&held);
             if !is_right {
                 self.clear(slot);
             }
@@ -55,21 +55,23 @@ impl NearbyTable {
     /// The element of `endpoints` of an interface is this one now.
     pub(super) fn put(&mut self, ifindex: u32, endpoint: &Endpoint) {
         let slot = nearby_slot(ifindex);
-        if self.page.get(slot).endpoint != Tagged::default() {
-            return;
-        }
-        if self.leaving.contains(&slot) {
-            self.waiting.entry(slot).or_insert_with(|| endpoint.nearby());
+        let held = self.page.get(slot).endpoint;
+        if held == endpoint.endpoint {
+            self.page.set_policies(slot, endpoint);
+        } else if held != Tagged::default() {
+            // Another one's.
+        } else if self.leaving.contains(&slot) {
+            self.waiting.entry(slot).or_insert(*endpoint);
         } else {
-            self.page.fill(slot, &endpoint.nearby());
+            self.page.fill(slot, endpoint);
         }
     }
 
     /// A grace period has passed.
     pub(super) fn after_grace(&mut self) {
         self.leaving.clear();
-        for (slot, nearby) in std::mem::take(&mut self.waiting) {
-            self.page.fill(slot, &nearby);
+        for (slot, endpoint) in std::mem::take(&mut self.waiting) {
+            self.page.fill(slot, &endpoint);
         }
     }
 

@@ -291,11 +291,12 @@ impl Tables {
                 let elements: Vec<(u32, Option<Endpoint>)> =
                     elements!(Write::Endpoint(key, value) => (key, value)).collect();
                 elements.iter().for_each(|(ifindex, value)| self.nearby.before(*ifindex, value.as_ref()));
-                self.endpoints.write(elements.iter().copied())?;
-                for (ifindex, endpoint) in &elements {
+                let outcome = self.endpoints.write(elements.iter().copied());
+                let written = outcome.as_ref().map_or_else(|(written, _)| *written, |()| elements.len());
+                for (ifindex, endpoint) in &elements[..written] {
                     endpoint.iter().for_each(|endpoint| self.nearby.put(*ifindex, endpoint));
                 }
-                Ok(())
+                outcome
             }
             Kind::LocalV4 => {
                 self.local_v4.write(elements!(Write::Local(IpAddr::V4(key), value) => (key.octets(), value)))

@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, Map, MapData};
 use policy_agent::datapath::Datapath;
-use policy_common::table::{Answer, Nearby, RuleEntry, RuleKey, Tagged, nearby_slot};
+use policy_common::table::{Answer, Endpoint, RuleEntry, RuleKey, Tagged, nearby_slot};
 use policy_core::compile::Subjects;
 use policy_core::index::PodEntry;
 use policy_core::model::Event;
@@ -32,13 +32,13 @@ fn a_first_run_begins_with_empty_tables_and_pins_everything() {
 /// The endpoints that programs find without a hash: no other than `endpoints` has, and just as it has them.
 fn nearby(bpffs: &Bpffs, state: &TableState) -> usize {
     let pinned = Map::from_map_data(MapData::from_pin(bpffs.pin("nearby")).expect("pinned")).expect("a map");
-    let array: Array<MapData, Nearby> = pinned.try_into().expect("an array");
+    let array: Array<MapData, Endpoint> = pinned.try_into().expect("an array");
     let mut found = 0;
     for (slot, nearby) in (0..).zip(array.iter()) {
         let nearby = nearby.expect("readable");
         if nearby.endpoint != Tagged::default() {
             let endpoint = state.endpoints.get(&nearby.endpoint.tag).expect("an endpoint");
-            assert_eq!((slot, nearby), (nearby_slot(nearby.endpoint.tag), endpoint.nearby()));
+            assert_eq!((slot, &nearby), (nearby_slot(nearby.endpoint.tag), endpoint));
             found += 1;
         }
     }
@@ -123,6 +123,28 @@ fn a_step_that_fails_ends_the_plan_and_all_before_it_are_told() {
     assert!(error.to_string().starts_with("cannot write to RuleKey"), "{error}");
     assert_eq!(model.rules.len(), SMALL.rules as usize);
     assert_eq!(datapath.read().expect("readable"), model);
+}
+
+/// An endpoint with this policy in one slot.
+fn endpoint(ifindex: u32, slot: usize, policy: u32) -> Step {
+    let mut element = Endpoint { endpoint: Tagged { tag: ifindex, id: 100 + ifindex }, ..Endpoint::default() };
+    element.policy[slot].egress = Tagged { tag: element.endpoint.id, id: policy };
+    Step::Write(Write::Endpoint(ifindex, Some(element)))
+}
+
+#[test]
+fn what_was_written_before_a_step_that_fails_is_found_nearby_too() {
+    let bpffs = Bpffs::new();
+    let (mut datapath, mut model) = bpffs.open();
+    let all = SMALL.endpoints;
+    execute(&mut datapath, &Plan { steps: (1..=all).map(|it| endpoint(it, 0, 1)).collect() }, |step| model.step(step));
+    assert_eq!(nearby(&bpffs, &model), all as usize);
+    let plan = Plan { steps: vec![endpoint(1, 1, 2), endpoint(2, 1, 2), endpoint(all + 1, 0, 1), endpoint(3, 1, 2)] };
+    let error = datapath.execute(&plan, |step| model.step(step)).expect_err("the table is full");
+    assert!(error.to_string().contains("endpoints"), "{error}");
+    assert_eq!(model.endpoints[&2].policy[1].egress.id, 2);
+    assert_eq!(datapath.read().expect("readable"), model);
+    assert_eq!(nearby(&bpffs, &model), all as usize);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::reason::Reason;
 use policy_common::table::{
-    ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, Nearby, NetIdent, PortEntry,
+    ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry,
     PortPlace, RuleEntry, RuleKey, nearby_slot,
 };
 use policy_core::plan::{TableState, ident};
@@ -77,12 +77,12 @@ impl Kernel {
     pub fn empty_nearby(&mut self) {
         let keys: Vec<u32> =
             self.hash::<u32, Endpoint>("endpoints").keys().map(|key| key.expect("endpoints")).collect();
-        keys.into_iter().for_each(|ifindex| self.set_nearby(ifindex, Nearby::default()));
+        keys.into_iter().for_each(|ifindex| self.set_nearby(ifindex, Endpoint::default()));
     }
 
-    fn set_nearby(&mut self, ifindex: u32, nearby: Nearby) {
+    fn set_nearby(&mut self, ifindex: u32, endpoint: Endpoint) {
         let mut array = Array::try_from(self.ebpf.map_mut("nearby").expect("nearby")).expect("nearby");
-        array.set(nearby_slot(ifindex), nearby, 0).expect("nearby");
+        array.set(nearby_slot(ifindex), endpoint, 0).expect("nearby");
     }
 
     fn clear<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
@@ -108,7 +108,7 @@ impl Kernel {
         array.set(0, control, 0).expect("control");
         for (ifindex, endpoint) in &state.endpoints {
             self.hash::<u32, Endpoint>("endpoints").insert(ifindex, endpoint, 0).expect("endpoints");
-            self.set_nearby(*ifindex, endpoint.nearby());
+            self.set_nearby(*ifindex, *endpoint);
         }
         for (key, row) in &state.rules {
             self.hash::<RuleKey, RuleEntry>("rules").insert(key, row, 0).expect("rules");

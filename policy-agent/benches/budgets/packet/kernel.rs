@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use policy_common::driver::Driver;
 use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::table::{
-    ABI_VERSION, Control, Endpoint, Flow, Ident, Local, Nearby, PortEntry, PortPlace, RuleEntry, RuleKey, nearby_slot,
+    ABI_VERSION, Control, Endpoint, Flow, Ident, Local, PortEntry, PortPlace, RuleEntry, RuleKey, nearby_slot,
 };
 use policy_core::plan::{TableState, ident};
 
@@ -116,9 +116,9 @@ impl Kernel {
         Array::try_from(ebpf.map_mut("control").context("control")?)?.set(0, control, 0)?;
         let mut endpoints = hash::<u32, Endpoint>(ebpf, "endpoints")?;
         state.endpoints.iter().try_for_each(|(ifindex, endpoint)| endpoints.insert(ifindex, endpoint, 0))?;
-        let mut nearby: Array<_, Nearby> = Array::try_from(ebpf.map_mut("nearby").context("nearby")?)?;
+        let mut nearby: Array<_, Endpoint> = Array::try_from(ebpf.map_mut("nearby").context("nearby")?)?;
         for (ifindex, endpoint) in &state.endpoints {
-            nearby.set(nearby_slot(*ifindex), endpoint.nearby(), 0)?;
+            nearby.set(nearby_slot(*ifindex), endpoint, 0)?;
         }
         let mut rules = hash::<RuleKey, RuleEntry>(ebpf, "rules")?;
         state.rules.iter().try_for_each(|(key, row)| rules.insert(key, row, 0))?;
