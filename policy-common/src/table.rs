@@ -17,6 +17,8 @@ pub const IDENTITY_ABSENT: u32 = u32::MAX;
 pub const POLICY_OPEN: u32 = 0;
 /// The policy of an endpoint that waits for its first commit: denies what policies could allow.
 pub const POLICY_HOLD: u32 = u32::MAX;
+/// In the number of a policy: it has a row for [`IDENTITY_WORLD`]. Without this bit nobody looks for one.
+pub const POLICY_HAS_WORLD: u32 = 1;
 /// The rule of a verdict that no rule gave.
 pub const RULE_NONE: u32 = 0;
 /// In [`Local::ifindex`]: an address of the node itself.

@@ -6,8 +6,8 @@ use crate::{
     parse::{Network, protocol},
     reason::Reason,
     table::{
-        Answer, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, POLICY_HOLD, POLICY_OPEN, PORT_KEY_FIXED_BITS,
-        PortKey, PortPlace, RuleEntry, RuleKey, live_slot,
+        Answer, IDENTITY_ABSENT, IDENTITY_WORLD, IFINDEX_HOST, Local, POLICY_HAS_WORLD, POLICY_HOLD, POLICY_OPEN,
+        PORT_KEY_FIXED_BITS, PortKey, PortPlace, RuleEntry, RuleKey, live_slot,
     },
     tables::{AllTables, Direction, FamilyTables, Steps, find},
 };
@@ -128,13 +128,12 @@ impl<T: AllTables> Policies<'_, T> {
     #[inline(always)]
     fn row(&self, policy: u32, identity: u32) -> RuleEntry {
         let row = |identity| find(self.tables, || self.tables.rule(&RuleKey { policy, identity }), |_| true);
-        if let Some(own) = row(identity) {
-            return own;
+        let own = if identity == IDENTITY_WORLD { None } else { row(identity) };
+        match own {
+            Some(own) => own,
+            None if policy & POLICY_HAS_WORLD == 0 => RuleEntry::NOTHING,
+            None => row(IDENTITY_WORLD).unwrap_or(RuleEntry::NOTHING),
         }
-        if identity == IDENTITY_WORLD {
-            return RuleEntry::NOTHING;
-        }
-        row(IDENTITY_WORLD).unwrap_or(RuleEntry::NOTHING)
     }
 
     #[inline(always)]

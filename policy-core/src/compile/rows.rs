@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use policy_common::table::{Answer, RULE_NONE, RuleEntry};
+use policy_common::table::{Answer, POLICY_HAS_WORLD, POLICY_HOLD, POLICY_OPEN, RULE_NONE, RuleEntry};
 
 use super::content::{Content, Peers, RulePlace};
 use super::flatten::{Flat, LiveRule, PortTable, RuleId, flatten};
@@ -12,6 +12,22 @@ use super::{Dirty, Identity, PolicyId};
 use crate::facet::{Facet, FacetId, FacetTable, NamedPeers};
 use crate::intern::{Effect, Interner};
 use crate::model::{Protocol, Text};
+
+impl PolicyId {
+    /// That of a content with this number: whether there is a row for the world, programs read from it.
+    fn of(content: u32, has_world: bool) -> Self {
+        // The highest is POLICY_HOLD.
+        assert!(content < u32::MAX / 2, "an agent does not live to see 2^31 new contents");
+        Self(content * 2 + if has_world { POLICY_HAS_WORLD } else { 0 })
+    }
+
+    /// The number of its content.
+    fn content(self) -> u32 {
+        self.0 / 2
+    }
+}
+
+const _: () = assert!(POLICY_HAS_WORLD == 1 && POLICY_OPEN == 0 && POLICY_HOLD == u32::MAX);
 
 /// A policy that some endpoint lives under.
 #[derive(Debug)]
@@ -75,7 +91,7 @@ impl Default for Rows {
 impl Rows {
     /// See [`super::Compiler::skip_numbers`].
     pub fn skip_numbers(&mut self, policies: u32, port_tables: u32, rules: u32) {
-        self.contents.skip_to(policies + 1);
+        self.contents.skip_to(PolicyId(policies).content() + 1);
         self.tables.skip_to(port_tables + 1);
         self.places.skip_to(rules + 1);
     }
@@ -109,7 +125,10 @@ impl Rows {
     pub fn share_policy(&mut self, content: &Content) -> Option<PolicyId> {
         let number = self.contents.find(content)?;
         self.contents.retain(number);
-        Some(PolicyId(number))
+        [true, false]
+            .map(|has_world| PolicyId::of(number, has_world))
+            .into_iter()
+            .find(|id| self.policies.contains_key(id))
     }
 
     /// A policy comes to live: its facets have the given numbers, and these identities exist.
@@ -133,7 +152,8 @@ impl Rows {
             ports: rule.ports.clone(),
         });
         let live = LivePolicy { rules: rules.collect(), facets: numbers, names, named, identities: BTreeSet::new() };
-        let policy = PolicyId(self.contents.acquire(content).0);
+        let has_world = flat(&live.rules, &[], table) != Flat::Deny;
+        let policy = PolicyId::of(self.contents.acquire(content).0, has_world);
         for facet in &live.facets {
             self.by_facet.entry(*facet).or_default().insert(policy);
         }
@@ -152,7 +172,7 @@ impl Rows {
 
     /// One user less of a policy; returns what it asked for when that was the last.
     pub fn release_policy(&mut self, policy: PolicyId, dirty: &mut Dirty) -> Option<Gone> {
-        self.contents.release(policy.0)?;
+        self.contents.release(policy.content())?;
         let LivePolicy { rules, facets, names, named, identities } = self.policies.remove(&policy)?;
         for identity in identities {
             self.erase_row(policy, identity, dirty);
@@ -210,8 +230,7 @@ impl Rows {
         dirty: &mut Dirty,
     ) {
         let Some(live) = self.policies.get_mut(&policy) else { return };
-        let flat = flatten(&live.rules, signature, |name, signature| table.named_number(name, signature));
-        let entry = match flat {
+        let entry = match flat(&live.rules, signature, table) {
             Flat::Deny if identity == Identity::WORLD => return,
             Flat::Deny => RuleEntry { answer: Answer::Deny, ports: 0, rule: RULE_NONE },
             Flat::Allow(rule) => RuleEntry { answer: Answer::Allow, ports: 0, rule: rule.0 },
@@ -247,6 +266,11 @@ impl Rows {
             dirty.port_tables.insert(entry.ports);
         }
     }
+}
+
+/// What rules say of a signature.
+fn flat(rules: &[LiveRule], signature: &[FacetId], table: &FacetTable) -> Flat {
+    flatten(rules, signature, |name, signature| table.named_number(name, signature))
 }
 
 fn remove_from<K: Eq + std::hash::Hash>(index: &mut HashMap<K, BTreeSet<PolicyId>>, key: &K, policy: PolicyId) {
