@@ -119,6 +119,21 @@ pub struct Local {
     pub reserved: u32,
 }
 
+/// How many elements `local_bits` has, of 64 bits each: far more bits than a node has addresses, so that hardly any address
+/// of others shares one.
+pub const LOCAL_BITS: u32 = 256;
+
+/// The element and the bit of `local_bits` of all addresses with this [`address_tag`]. Without the bit `local_v4` and `local_v6`
+/// have none of them, and nobody needs to look.
+///
+/// A bit is set before an address comes into its table, and cleared after the last one that shares it has left.
+#[inline(always)]
+pub const fn local_bit(tag: u32) -> (u32, u64) {
+    // The high bits of a product (Knuth's multiplicative hashing): neighbours share none.
+    let place = tag.wrapping_mul(0x9e37_79b1) >> (32 - (LOCAL_BITS * 64).ilog2());
+    (place / 64, 1 << (place % 64))
+}
+
 /// An element of `ident_v4`, `ident_v6`: the identity of an exact address, in two slots. The tag is [`address_tag`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

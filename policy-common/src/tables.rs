@@ -91,6 +91,8 @@ pub trait Tables {
     fn rule(&self, key: &RuleKey) -> Option<RuleEntry>;
     /// The longest match of `ports`.
     fn port(&self, key: &PortKey) -> Option<PortEntry>;
+    /// Whether `local_…` may have an element with this tag: without its bit in `local_bits` it has none.
+    fn may_be_local(&self, tag: u32) -> bool;
     /// [`crate::table::Control::tick_s`].
     fn now_s(&self) -> u32;
     /// [`crate::table::Control::writes`].

@@ -104,6 +104,10 @@ impl Tables for Modelled<'_> {
         })
     }
 
+    fn may_be_local(&self, _tag: u32) -> bool {
+        true
+    }
+
     fn now_s(&self) -> u32 {
         self.now_s
     }

@@ -76,6 +76,10 @@ impl Tables for Racing<'_> {
         self.tables.port(key)
     }
 
+    fn may_be_local(&self, _tag: u32) -> bool {
+        true
+    }
+
     fn now_s(&self) -> u32 {
         self.tables.now_s()
     }

@@ -11,9 +11,9 @@ use policy_common::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
     table::{
-        Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident, Local,
+        self, Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident, Local,
         NEARBY_SLOTS, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
-        nearby_slot,
+        local_bit, nearby_slot,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
 };
@@ -26,6 +26,8 @@ static CONTROL: Array<Control, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 static ENDPOINTS: HashMap<u32, Endpoint, 1024> = HashMap::new();
 #[btf_map(name = "nearby")]
 static NEARBY: Array<Endpoint, { NEARBY_SLOTS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map(name = "local_bits")]
+static LOCAL_BITS: Array<u64, { table::LOCAL_BITS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "local_v4")]
 static LOCAL_V4: HashMap<[u8; 4], Local, 4096> = HashMap::new();
 #[btf_map(name = "local_v6")]
@@ -188,6 +190,13 @@ impl Tables for Kernel {
     #[inline(always)]
     fn port(&self, key: &PortKey) -> Option<PortEntry> {
         PORTS.get(&Key::new(key.prefix_len, key.place)).copied()
+    }
+
+    #[inline(always)]
+    fn may_be_local(&self, tag: u32) -> bool {
+        let (element, bit) = local_bit(tag);
+        // SAFETY: an element of an array, which is never freed, and one aligned word.
+        LOCAL_BITS.get_ptr(element).is_none_or(|bits| unsafe { bits.read_volatile() } & bit != 0)
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@ mod error;
 mod flows;
 mod links;
 mod load;
+mod local_bits;
 mod nearby;
 mod pins;
 mod sys;
@@ -98,7 +99,7 @@ impl Datapath {
         // An endpoint's number may be used again, but never while a flow has it.
         while !flows.sweep(&tables)?.is_over {}
         let state = tables.read()?;
-        tables.nearby(&state.endpoints)?;
+        tables.take_over(&state)?;
         tables.control().set_abi(ABI_VERSION);
         let links = Links::take_over(pins, &programs)?;
         let limits = capacities.limits();

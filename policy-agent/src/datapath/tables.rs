@@ -1,6 +1,6 @@
 //! The agent's tables in the kernel: reading them back, and one plan's writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -16,9 +16,10 @@ use policy_common::table::{
 use policy_core::plan::{Step, TableState, Write};
 
 use super::error::DatapathError;
+use super::local_bits::LocalBits;
 use super::nearby::NearbyTable;
 use super::pins::Pins;
-use super::sys::{BatchError, ControlPage, Cursor, GracePeriod, NearbyPage, TypedMap};
+use super::sys::{BatchError, ControlPage, Cursor, GracePeriod, LocalBitsPage, NearbyPage, TypedMap};
 
 /// A table of the agent's.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ pub(super) struct Tables {
     grace: GracePeriod,
     endpoints: Table<u32, Endpoint>,
     nearby: NearbyTable,
+    local_bits: LocalBits,
     local_v4: Table<[u8; 4], Local>,
     local_v6: Table<[u8; 16], Local>,
     ident_v4: Table<[u8; 4], Ident>,
@@ -165,6 +167,7 @@ impl Tables {
         let control = ControlPage::map(pins.open_map("control")?.as_fd()).map_err(unmapped("control"))?;
         let nearby = NearbyPage::map(pins.open_map("nearby")?.as_fd()).map_err(unmapped("nearby"))?;
         let unusable = |source| DatapathError::Table { operation: "open".to_owned(), table: "counters", source };
+        let local_bits = LocalBitsPage::map(pins.open_map("local_bits")?.as_fd()).map_err(unmapped("local_bits"))?;
         let counters = MapData::from_pin(pins.map("counters"))
             .and_then(|data| PerCpuArray::try_from(Map::from_map_data(data)?))
             .map_err(|error| unusable(std::io::Error::other(error)))?;
@@ -174,6 +177,7 @@ impl Tables {
             grace: grace.map_err(|source| DatapathError::System { operation: "make a map of maps", source })?,
             endpoints: Table::open(pins, "endpoints")?,
             nearby: NearbyTable::new(nearby),
+            local_bits: LocalBits::new(local_bits),
             local_v4: Table::open(pins, "local_v4")?,
             local_v6: Table::open(pins, "local_v6")?,
             ident_v4: Table::open(pins, "ident_v4")?,
@@ -192,9 +196,11 @@ impl Tables {
         &self.control
     }
 
-    /// Makes `nearby` hold what `endpoints` does, however it was left.
-    pub(super) fn nearby(&mut self, endpoints: &BTreeMap<u32, Endpoint>) -> Result<(), DatapathError> {
-        self.nearby.take_over(endpoints);
+    /// Makes `nearby` and `local_bits` say what the tables do of which they tell, however they were left.
+    pub(super) fn take_over(&mut self, state: &TableState) -> Result<(), DatapathError> {
+        let addresses: Vec<IpAddr> = state.local.iter().map(|(address, _)| address).collect();
+        self.local_bits.take_over(addresses.iter().copied());
+        self.nearby.take_over(&state.endpoints);
         self.wait_for_grace()
     }
 
@@ -298,11 +304,19 @@ impl Tables {
                 }
                 outcome
             }
-            Kind::LocalV4 => {
-                self.local_v4.write(elements!(Write::Local(IpAddr::V4(key), value) => (key.octets(), value)))
-            }
-            Kind::LocalV6 => {
-                self.local_v6.write(elements!(Write::Local(IpAddr::V6(key), value) => (key.octets(), value)))
+            kind @ (Kind::LocalV4 | Kind::LocalV6) => {
+                let addresses: Vec<(IpAddr, bool)> =
+                    elements!(Write::Local(address, value) => (address, value.is_some())).collect();
+                let come = addresses.iter().filter(|(_, comes)| *comes);
+                come.for_each(|(address, _)| self.local_bits.before(*address));
+                if kind == Kind::LocalV4 {
+                    self.local_v4.write(elements!(Write::Local(IpAddr::V4(key), value) => (key.octets(), value)))?;
+                } else {
+                    self.local_v6.write(elements!(Write::Local(IpAddr::V6(key), value) => (key.octets(), value)))?;
+                }
+                let gone = addresses.iter().filter(|(_, comes)| !*comes);
+                gone.for_each(|(address, _)| self.local_bits.gone(*address));
+                Ok(())
             }
             Kind::IdentV4 => {
                 self.ident_v4.write(elements!(Write::Ident(IpAddr::V4(key), value) => (key.octets(), value)))

@@ -9,7 +9,7 @@ use policy_lab::BpfFs;
 pub use crate::support::{SMALL, once_free};
 
 /// The tables that are pinned, sorted.
-pub const TABLES: [&str; 16] = [
+pub const TABLES: [&str; 17] = [
     "control",
     "counters",
     "cuts_v4",
@@ -19,6 +19,7 @@ pub const TABLES: [&str; 16] = [
     "flows_v6",
     "ident_v4",
     "ident_v6",
+    "local_bits",
     "local_v4",
     "local_v6",
     "nearby",

@@ -9,7 +9,7 @@ use policy_agent::datapath::{Capacities, Datapath, DatapathError, Misfit, uninst
 use policy_common::table::{ABI_VERSION, Control};
 use policy_core::plan::TableState;
 
-use crate::bpffs::{Bpffs, SMALL, once_free};
+use crate::bpffs::{Bpffs, SMALL, TABLES, once_free};
 use crate::net::Net;
 
 /// Opens what cannot be opened.
@@ -64,7 +64,7 @@ fn tables_of_another_version_are_left_alone() {
     let error = refused(bpffs.path(), &SMALL);
     assert!(matches!(error, DatapathError::Abi { .. }), "{error:?}");
     assert!(error.to_string().contains("policy-agent uninstall"), "{error}");
-    assert_eq!(bpffs.names("").len(), 18, "nothing is removed");
+    assert_eq!(bpffs.names("").len(), TABLES.len() + ["links", "programs"].len(), "nothing is removed");
 }
 
 #[test]

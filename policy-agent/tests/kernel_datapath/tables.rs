@@ -7,7 +7,7 @@ use policy_core::compile::Subjects;
 use policy_core::index::PodEntry;
 use policy_core::model::Event;
 use policy_core::node::{Attachment, Node};
-use policy_core::plan::{Plan, Step, TableState, Write};
+use policy_core::plan::{Plan, Step, TableState, Write, local_bits};
 use policy_core::testing::event_sequences;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -45,6 +45,14 @@ fn nearby(bpffs: &Bpffs, state: &TableState) -> usize {
     found
 }
 
+/// What `local_bits` says of addresses is what the tables have.
+fn local_bits_say(bpffs: &Bpffs, state: &TableState) {
+    let pinned = Map::from_map_data(MapData::from_pin(bpffs.pin("local_bits")).expect("pinned")).expect("a map");
+    let array: Array<MapData, u64> = pinned.try_into().expect("an array");
+    let found: Vec<u64> = array.iter().map(|bits| bits.expect("readable")).collect();
+    assert_eq!(found, local_bits(state.local.iter().map(|(address, _)| address)));
+}
+
 #[test]
 fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
     let bpffs = Bpffs::new();
@@ -76,6 +84,7 @@ fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
             state = datapath.read().expect("the tables can be read");
             assert_eq!(&state, node.tables());
             let found = nearby(&bpffs, &state);
+            local_bits_say(&bpffs, &state);
             // Whoever comes into a slot that was another's waits for a grace period.
             let must_be_there = number != last && plan.steps.contains(&Step::Grace);
             assert!(!must_be_there || found == state.endpoints.len(), "{found} of {}", state.endpoints.len());
@@ -86,6 +95,7 @@ fn whatever_is_committed_is_read_back_by_this_run_and_by_the_next() {
         let (reopened, found) = bpffs.open();
         assert_eq!(found, state);
         assert_eq!(nearby(&bpffs, &state), state.endpoints.len(), "and nobody is in another's slot");
+        local_bits_say(&bpffs, &state);
         datapath = reopened;
     }
     assert!(all_nearby > 10, "{all_nearby} plans");

@@ -13,7 +13,7 @@ use policy_common::table::{
     ABI_VERSION, Control, Cut, Endpoint, EndpointCounters, Flow, FlowState, Ident, Local, NetIdent, PortEntry,
     PortPlace, RuleEntry, RuleKey, nearby_slot,
 };
-use policy_core::plan::{TableState, ident};
+use policy_core::plan::{TableState, ident, local_bits};
 use policy_core::testing::packets::{Hook, WEB};
 
 /// The committed object in the kernel.
@@ -85,6 +85,13 @@ impl Kernel {
         array.set(nearby_slot(ifindex), endpoint, 0).expect("nearby");
     }
 
+    fn set_local_bits(&mut self, state: &TableState) {
+        let mut array = Array::try_from(self.ebpf.map_mut("local_bits").expect("local_bits")).expect("local_bits");
+        for (element, bits) in (0..).zip(local_bits(state.local.iter().map(|(address, _)| address))) {
+            array.set(element, bits, 0).expect("local_bits");
+        }
+    }
+
     fn clear<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) {
         let mut map = self.hash::<K, V>(name);
         let keys: Vec<K> = map.keys().map(|key| key.expect(name)).collect();
@@ -117,6 +124,7 @@ impl Kernel {
             let key = Key::new(key.prefix_len, key.place);
             self.trie::<PortPlace, PortEntry>("ports").insert(&key, entry, 0).expect("ports");
         }
+        self.set_local_bits(state);
         for (address, local) in state.local.iter() {
             match address {
                 IpAddr::V4(it) => self.hash::<[u8; 4], Local>("local_v4").insert(it.octets(), local, 0),

@@ -64,7 +64,9 @@ impl<T: AllTables> Judge<'_, T> {
     where
         T: Steps<F>,
     {
-        self.place_of::<F>(address, <F as Family>::tag(address))
+        let tag = <F as Family>::tag(address);
+        // Hardly any peer is here.
+        if self.tables.may_be_local(tag) { self.place_of::<F>(address, tag) } else { Place::ELSEWHERE }
     }
 
     #[inline(never)]

@@ -16,7 +16,7 @@ mod tables;
 pub use build::{DesiredEndpoint, Goal, Own};
 pub use idents::Idents;
 pub use limits::{Limits, Table, TableFull};
-pub use tables::{TableState, Write, address_tag, ident};
+pub use tables::{TableState, Write, address_tag, ident, local_bits};
 
 /// One step of a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]

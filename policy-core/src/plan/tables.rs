@@ -7,7 +7,8 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::family::{Family, V4, V6};
 use policy_common::table::{
-    Endpoint, Ident, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged, live_slot,
+    Endpoint, Ident, LOCAL_BITS, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged,
+    live_slot, local_bit,
 };
 
 use super::Idents;
@@ -131,6 +132,15 @@ fn set_hashed<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, key: K, value
 pub fn ident(address: IpAddr, identities: [u32; 2]) -> Ident {
     let tag = address_tag(address);
     Ident { slots: identities.map(|id| Tagged { tag, id }) }
+}
+
+/// What `local_bits` holds where these addresses have an element of `local_…`.
+pub fn local_bits(addresses: impl Iterator<Item = IpAddr>) -> [u64; LOCAL_BITS as usize] {
+    let mut elements = [0; LOCAL_BITS as usize];
+    for (element, bit) in addresses.map(|address| local_bit(address_tag(address))) {
+        elements[element as usize] |= bit;
+    }
+    elements
 }
 
 /// The tag that an exact address carries in `local_…` and `ident_…`.

@@ -12,7 +12,7 @@ use policy_common::family::{FlowKeyOf, V4, V6};
 use policy_common::table::{
     ABI_VERSION, Control, Endpoint, Flow, Ident, Local, PortEntry, PortPlace, RuleEntry, RuleKey, nearby_slot,
 };
-use policy_core::plan::{TableState, ident};
+use policy_core::plan::{TableState, ident, local_bits};
 
 use super::world::WEB;
 
@@ -125,6 +125,10 @@ impl Kernel {
         let mut ports: LpmTrie<_, PortPlace, PortEntry> = LpmTrie::try_from(ebpf.map_mut("ports").context("ports")?)?;
         for (key, entry) in state.ports.values().flatten() {
             ports.insert(&Key::new(key.prefix_len, key.place), entry, 0)?;
+        }
+        let mut bits = Array::try_from(ebpf.map_mut("local_bits").context("local_bits")?)?;
+        for (element, word) in (0..).zip(local_bits(state.local.iter().map(|(address, _)| address))) {
+            bits.set(element, word, 0)?;
         }
         for (address, local) in state.local.iter() {
             match address {

@@ -6,6 +6,7 @@ mod batches;
 mod control_page;
 mod grace;
 mod links;
+mod local_bits_page;
 mod mapped;
 mod nearby_page;
 
@@ -22,6 +23,7 @@ pub(super) use batches::{BatchError, Cursor, TypedMap};
 pub(super) use control_page::ControlPage;
 pub(super) use grace::GracePeriod;
 pub(super) use links::{TcxLink, create_tcx_link, detach_link, tcx_link, update_link};
+pub(super) use local_bits_page::LocalBitsPage;
 pub(super) use nearby_page::NearbyPage;
 
 /// The beginning of `union bpf_attr` (include/uapi/linux/bpf.h) as one command reads it: `repr(C)`, of integers, with
