@@ -194,7 +194,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -298,6 +298,20 @@ mod tests {
     fn anchors_and_merge_keys_are_resolved() {
         let expect = json!({"a": {"k": "v"}, "b": {"k": "v"}, "c": {"z": 1, "k": "v"}});
         assert_eq!(yaml("a: &x {k: v}\nb: *x\nc:\n  <<: *x\n  z: 1\n"), Ok(vec![expect]));
+    }
+
+    /// A text of which a few short pieces are others.
+    pub(crate) fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+        let damage = (0..=text.len(), 0..12usize, "[-:{}\\[\\],&*!|>'\"%@# \na-c0-9~<?\\\\]{0,6}");
+        proptest::collection::vec(damage, 1..4).prop_map(move |damages| {
+            let mut damaged = text.to_owned();
+            for (at, length, other) in damages {
+                let inside = |at: usize| damaged.floor_char_boundary(at.min(damaged.len()));
+                let piece = inside(at)..inside(at + length);
+                damaged.replace_range(piece, &other);
+            }
+            damaged
+        })
     }
 
     proptest! {

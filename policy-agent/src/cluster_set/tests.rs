@@ -1,6 +1,9 @@
 //! What ClusterSet files say, and what is said of those that cannot be read.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::document::tests::damaged;
 
 fn parse(text: &str) -> Result<Loaded, ClusterSetError> {
     ClusterSet::parse(text.as_bytes(), Path::new("/etc/sets/demo.yaml"))
@@ -231,4 +234,35 @@ fn a_local_cluster_that_would_grow_stale_is_a_warning() {
 fn a_file_that_is_not_there_is_named() {
     let error = ClusterSet::load(Path::new("/nowhere/set.yaml")).unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/set.yaml: cannot be read: No such file or directory (os error 2)");
+}
+
+/// Every field that there is.
+const WHOLE: &str = "
+apiVersion: crosswall.dev/v1alpha1
+kind: ClusterSet
+metadata: {name: demo}
+spec:
+  local: a
+  defaultPeerScope: ClusterSet
+  clusterLabels: Explicit
+  members:
+  - {id: a, source: {inCluster: {}}, podCIDRs: [10.1.0.0/16, 'fd00:1::/48'], labels: {region: eu-west}}
+  - {id: eu.b, source: {kubeconfig: {secretRef: {namespace: s, name: n, key: k}}}, staleAfter: 1h30m, trustedProperties: [x]}
+  - {id: c, source: {clusterProfile: {namespace: s, name: n}}, podCIDRs: [10.3.0.0/16]}
+  - {id: d, source: {directory: {path: d}}}
+";
+
+#[test]
+fn a_file_with_every_field_is_read() {
+    assert_eq!(parse(WHOLE).expect("read").cluster_set.members.len(), 4);
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_is_read_or_it_is_said_what_is_wrong(text in damaged(WHOLE)) {
+        match parse(&text) {
+            Ok(loaded) => prop_assert!(!loaded.cluster_set.members.is_empty()),
+            Err(error) => prop_assert!(!error.issues.is_empty() && !error.to_string().is_empty()),
+        }
+    }
 }

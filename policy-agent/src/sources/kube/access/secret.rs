@@ -113,7 +113,10 @@ fn refuse<const N: usize>(named: [(&str, bool, &str); N]) -> Result<(), String> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::document::tests::damaged;
 
     fn checked(user: &str, cluster: &str) -> Result<(), String> {
         let text = format!(
@@ -137,6 +140,30 @@ mod tests {
         ] {
             let why = checked(user, cluster).expect_err(field);
             assert!(why.contains(&format!("({field})")), "{why}");
+        }
+    }
+
+    const WHOLE: &str = "
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: k, user: u}}]
+clusters: [{name: k, cluster: {server: 'https://k:6443', tls-server-name: k}}]
+users: [{name: u, user: {token: t, username: n, password: p}}]
+";
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_whole_gives_a_client() {
+        assert!(client_of_data(WHOLE.as_bytes()).await.is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_kubeconfig_gives_a_client_or_says_why_not(text in damaged(WHOLE)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            if let Err(trouble) = runtime.block_on(client_of_data(text.as_bytes())) {
+                prop_assert!(!trouble.to_string().is_empty());
+            }
         }
     }
 }
