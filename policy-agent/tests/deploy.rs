@@ -189,6 +189,8 @@ fn roles_let_do_what_the_table_says_and_nothing_else() {
                 "list,watch /namespaces",
                 "list,watch /nodes",
                 "list,watch /pods",
+                "list,watch /services",
+                "list,watch discovery.k8s.io/endpointslices",
                 "list,watch multicluster.x-k8s.io/clusterprofiles",
                 "list,watch,patch networking.k8s.io/networkpolicies",
             ],

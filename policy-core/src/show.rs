@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::facet::{Facet, NamespaceMatch, PeerClusters, PodFacet};
 use crate::model::{
-    Allowance, ClusterConfig, Direction, Event, Labels, Namespace, NetworkPolicy, Node, Operator, Peer, Pod, Port,
-    PortSelection, Requirement, Rule, Scope, ScopeAnnotation, Selector, Text, Timestamp,
+    Allowance, ClusterConfig, Direction, EndpointSlice, EndpointSliceKey, Event, Labels, Namespace, NetworkPolicy,
+    Node, Operator, Peer, Pod, Port, PortSelection, Protocol, Requirement, Rule, Scope, ScopeAnnotation, Selector,
+    Service, Text, Timestamp,
 };
 
 pub(crate) fn config(config: &ClusterConfig) -> String {
@@ -77,7 +78,33 @@ pub(crate) fn event(event: &Event) -> String {
         Event::NodeDeleted(key) => format!("- node {}/{}", key.cluster, key.name),
         Event::PolicyApplied(applied) => format!("+ {}", policy(applied)),
         Event::PolicyDeleted(key) => format!("- policy {key}"),
+        Event::ServiceApplied(applied) => format!("+ {}", service(applied)),
+        Event::ServiceDeleted(key) => format!("- service {key}"),
+        Event::EndpointSliceApplied(applied) => format!("+ {}", slice(applied)),
+        Event::EndpointSliceDeleted(key) => format!("- slice {}/{}/{}", key.cluster, key.namespace, key.name),
     }
+}
+
+pub(crate) fn service(service: &Service) -> String {
+    let Service { key, addresses, ports } = service;
+    let ports: Vec<String> = ports.iter().map(|it| named_port(it.name.as_ref(), it.protocol, it.port)).collect();
+    format!("service {key} {} {}", list(addresses, ","), ports.join(" "))
+}
+
+pub(crate) fn slice(slice: &EndpointSlice) -> String {
+    let EndpointSlice { key: EndpointSliceKey { cluster, namespace, name }, service, ports, backends } = slice;
+    let ports: Vec<String> = ports.iter().map(|it| named_port(it.name.as_ref(), it.protocol, it.number)).collect();
+    let backends: Vec<String> = backends.iter().map(|it| format!("{}({:?})", it.address, it.state)).collect();
+    format!(
+        "slice {cluster}/{namespace}/{name} of {} {}: {}",
+        service.as_deref().unwrap_or("nothing"),
+        ports.join(" "),
+        backends.join(" ")
+    )
+}
+
+fn named_port(name: Option<&Text>, protocol: Protocol, number: u16) -> String {
+    format!("{}{}/{number}", name.map(|name| format!("{name}=")).unwrap_or_default(), protocol.as_str())
 }
 
 fn rule(rule: &Rule) -> String {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{
-    ClusterConfig, ClusterId, Event, Listing, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey,
-    PolicyKey,
+    ClusterConfig, ClusterId, EndpointSlice, EndpointSliceKey, Event, Listing, Namespace, NamespaceKey, NetworkPolicy,
+    Node, NodeKey, Pod, PodKey, PolicyKey, Service, ServiceKey,
 };
 use crate::show;
 
@@ -24,6 +24,10 @@ pub struct World {
     pub nodes: BTreeMap<NodeKey, Node>,
     /// The policies of all members; who judges looks only at those of his own cluster.
     pub policies: BTreeMap<PolicyKey, NetworkPolicy>,
+    /// The Services of all members; who tells of them tells of those of his own cluster.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// The slices of their backends.
+    pub slices: BTreeMap<EndpointSliceKey, EndpointSlice>,
 }
 
 impl World {
@@ -80,17 +84,35 @@ impl World {
             Event::PolicyDeleted(key) => {
                 self.policies.remove(key);
             }
+            Event::ServiceApplied(service) => {
+                if self.is_member(&service.key.cluster) {
+                    self.services.insert(service.key.clone(), service.clone());
+                }
+            }
+            Event::ServiceDeleted(key) => {
+                self.services.remove(key);
+            }
+            Event::EndpointSliceApplied(slice) => {
+                if self.is_member(&slice.key.cluster) {
+                    self.slices.insert(slice.key.clone(), slice.clone());
+                }
+            }
+            Event::EndpointSliceDeleted(key) => {
+                self.slices.remove(key);
+            }
         }
     }
 
     /// Events that make this world from nothing: the ClusterSet first, then every object.
     pub fn events(&self) -> Vec<Event> {
-        let Self { config, namespaces, pods, nodes, policies } = self;
+        let Self { config, namespaces, pods, nodes, policies, services, slices } = self;
         let mut events: Vec<Event> = config.iter().cloned().map(Event::Configured).collect();
         events.extend(namespaces.values().cloned().map(Event::NamespaceApplied));
         events.extend(nodes.values().cloned().map(Event::NodeApplied));
         events.extend(pods.values().cloned().map(Event::PodApplied));
         events.extend(policies.values().cloned().map(Event::PolicyApplied));
+        events.extend(services.values().cloned().map(Event::ServiceApplied));
+        events.extend(slices.values().cloned().map(Event::EndpointSliceApplied));
         events
     }
 
@@ -105,24 +127,28 @@ impl World {
             Listing::Pods(keys) => self.pods.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
             Listing::Nodes(keys) => self.nodes.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
             Listing::Policies(keys) => self.policies.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+            Listing::Services(keys) => self.services.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
+            Listing::EndpointSlices(keys) => self.slices.retain(|key, _| key.cluster != *cluster || keys.contains(key)),
         }
     }
 
     fn forget_strangers(&mut self) {
         let members: Vec<ClusterId> =
             self.config.iter().flat_map(|config| &config.members).map(|member| member.id.clone()).collect();
-        let Self { config: _, namespaces, pods, nodes, policies } = self;
+        let Self { config: _, namespaces, pods, nodes, policies, services, slices } = self;
         namespaces.retain(|key, _| members.contains(&key.cluster));
         pods.retain(|key, _| members.contains(&key.cluster));
         nodes.retain(|key, _| members.contains(&key.cluster));
         policies.retain(|key, _| members.contains(&key.cluster));
+        services.retain(|key, _| members.contains(&key.cluster));
+        slices.retain(|key, _| members.contains(&key.cluster));
     }
 }
 
 /// One line per object, so that a failing test shows its world on one screen.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, namespaces, pods, nodes, policies } = self;
+        let Self { config, namespaces, pods, nodes, policies, services, slices } = self;
         match config {
             Some(config) => writeln!(f, "{}", show::config(config))?,
             None => writeln!(f, "not configured")?,
@@ -130,7 +156,9 @@ impl fmt::Display for World {
         namespaces.values().try_for_each(|namespace| writeln!(f, "{}", show::namespace(namespace)))?;
         nodes.values().try_for_each(|node| writeln!(f, "{}", show::node(node)))?;
         pods.values().try_for_each(|pod| writeln!(f, "{}", show::pod(pod)))?;
-        policies.values().try_for_each(|policy| writeln!(f, "{}", show::policy(policy)))
+        policies.values().try_for_each(|policy| writeln!(f, "{}", show::policy(policy)))?;
+        services.values().try_for_each(|service| writeln!(f, "{}", show::service(service)))?;
+        slices.values().try_for_each(|slice| writeln!(f, "{}", show::slice(slice)))
     }
 }
 

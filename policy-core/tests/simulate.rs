@@ -1,8 +1,9 @@
 //! Which pod a probe means that names an address.
 
+use policy_core::index::ServiceEntry;
 use policy_core::simulate::Simulation;
 use policy_core::testing::build::ClusterSetBuilder;
-use policy_core::testing::{abc, pod};
+use policy_core::testing::{abc, pod, service};
 
 /// An address that lies in nobody's podCIDRs.
 const FOREIGN: &str = "172.16.0.1";
@@ -35,4 +36,18 @@ fn a_claim_against_the_pod_cidrs_is_nothing_beside_one_that_is_not() {
     means(&set.clone().with(pod("b/shop/y").ip("10.2.0.1")), "10.2.0.1", Some("b/shop/y"));
     let contested = set.with(pod("b/shop/y").ip("10.2.0.1")).with(pod("b/shop/z").ip("10.2.0.1"));
     means(&contested, "10.2.0.1", None);
+}
+
+#[test]
+fn every_member_has_its_own_services() {
+    let web = |cluster: &str, ip: &str| service(&format!("{cluster}/shop/web")).ip(ip).port("", "TCP", 80);
+    let set = abc().with(web("a", "10.96.0.1")).with(web("b", "10.96.0.2"));
+    let simulation = Simulation::new(&set.config(), &set.events());
+    for (cluster, expected) in [("a", Some("10.96.0.1")), ("b", Some("10.96.0.2")), ("c", None)] {
+        let member = simulation.member(&cluster.parse().expect("an id")).expect("a member");
+        let services = member.compiler().index().services();
+        let addresses: Vec<String> =
+            services.iter().flat_map(ServiceEntry::addresses).map(ToString::to_string).collect();
+        assert_eq!(addresses, Vec::from_iter(expected), "{cluster}");
+    }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use policy_core::compile::Subjects;
-use policy_core::model::{ClusterConfig, ClusterId, PodKey, Text};
+use policy_core::model::{ClusterConfig, ClusterId, Event, PodKey, Text};
 use policy_core::node::Node;
 use policy_core::plan::TableState;
 use prometheus_client::metrics::histogram::Histogram;
@@ -201,6 +201,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.members.update(&batch);
         self.node.apply(&batch.events);
         let is_news = !batch.events.is_empty();
+        let may_decide = batch.events.iter().any(Event::may_decide);
         self.heap.drop_events(std::mem::take(&mut batch.events));
         if is_news {
             self.problems.objects_changed();
@@ -211,7 +212,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         self.say_due
             .get_or_insert(received + if self.phase == Phase::Starting { window::LONGEST } else { self.say_delay });
         match self.phase {
-            Phase::Enforcing if is_news => self.settle(Some(received)),
+            Phase::Enforcing if may_decide => self.settle(Some(received)),
             Phase::Enforcing => {}
             Phase::Starting if self.is_ready() => self.begin(),
             Phase::Starting => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use policy_core::model::{ClusterConfig, ClusterId, Event, IssueCode};
+use policy_core::model::{ClusterConfig, ClusterId, Event, IssueCode, Level};
 
 use crate::api::types::SyncState;
 use crate::sources::Batch;
@@ -47,7 +47,8 @@ impl Members {
         let mut troubled: BTreeMap<&str, SyncState> = BTreeMap::new();
         for issue in issues {
             let state = match issue.code {
-                IssueCode::UnusableSource => SyncState::Lost,
+                // A warning is of what no verdict rests on.
+                IssueCode::UnusableSource if issue.level == Level::Error => SyncState::Lost,
                 IssueCode::RestoredSource => SyncState::Restored,
                 IssueCode::StaleSource => SyncState::Stale,
                 _ => continue,

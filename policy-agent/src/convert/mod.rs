@@ -3,6 +3,7 @@
 //! Nothing behind this module knows a Kubernetes type. A document is a [`serde_json::Value`], wherever it came from.
 
 pub(crate) mod cidr;
+mod endpoint_slice;
 mod label;
 mod meta;
 mod namespace;
@@ -12,6 +13,7 @@ mod pod;
 pub(crate) mod reader;
 mod rule;
 mod selector;
+mod service;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -19,8 +21,8 @@ mod time;
 use std::fmt;
 
 use policy_core::model::{
-    ClusterId, Event, Issue, IssueCode, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey, PolicyKey,
-    PolicyKind,
+    ClusterId, EndpointSlice, EndpointSliceKey, Event, Issue, IssueCode, Namespace, NamespaceKey, NetworkPolicy, Node,
+    NodeKey, Pod, PodKey, PolicyKey, PolicyKind, Service, ServiceKey,
 };
 use serde_json::Value;
 
@@ -37,6 +39,10 @@ pub enum Object {
     Node(Node),
     /// A NetworkPolicy.
     NetworkPolicy(NetworkPolicy),
+    /// A Service.
+    Service(Service),
+    /// A slice of the backends of a Service.
+    EndpointSlice(EndpointSlice),
 }
 
 /// Names an object of any kind.
@@ -50,6 +56,10 @@ pub enum ObjectKey {
     Pod(PodKey),
     /// A policy.
     Policy(PolicyKey),
+    /// A Service.
+    Service(ServiceKey),
+    /// A slice of the backends of a Service.
+    EndpointSlice(EndpointSliceKey),
 }
 
 /// What was read of one object.
@@ -80,6 +90,8 @@ impl Object {
             Self::Pod(pod) => ObjectKey::Pod(pod.key.clone()),
             Self::Node(node) => ObjectKey::Node(node.key.clone()),
             Self::NetworkPolicy(policy) => ObjectKey::Policy(policy.key.clone()),
+            Self::Service(service) => ObjectKey::Service(service.key.clone()),
+            Self::EndpointSlice(slice) => ObjectKey::EndpointSlice(slice.key.clone()),
         }
     }
 
@@ -90,6 +102,8 @@ impl Object {
             Self::Pod(pod) => Event::PodApplied(pod),
             Self::Node(node) => Event::NodeApplied(node),
             Self::NetworkPolicy(policy) => Event::PolicyApplied(policy),
+            Self::Service(service) => Event::ServiceApplied(service),
+            Self::EndpointSlice(slice) => Event::EndpointSliceApplied(slice),
         }
     }
 
@@ -100,6 +114,8 @@ impl Object {
             Self::Pod(pod) => Event::PodDeleted { key: pod.key, uid: pod.uid },
             Self::Node(node) => Event::NodeDeleted(node.key),
             Self::NetworkPolicy(policy) => Event::PolicyDeleted(policy.key),
+            Self::Service(service) => Event::ServiceDeleted(service.key),
+            Self::EndpointSlice(slice) => Event::EndpointSliceDeleted(slice.key),
         }
     }
 }
@@ -111,6 +127,8 @@ impl fmt::Display for ObjectKey {
             Self::Node(key) => write!(f, "{}/Node/{}", key.cluster, key.name),
             Self::Pod(key) => write!(f, "{}/Pod/{}/{}", key.cluster, key.namespace, key.name),
             Self::Policy(key) => key.fmt(f),
+            Self::Service(key) => write!(f, "{}/Service/{}/{}", key.cluster, key.namespace, key.name),
+            Self::EndpointSlice(key) => write!(f, "{}/EndpointSlice/{}/{}", key.cluster, key.namespace, key.name),
         }
     }
 }
@@ -147,6 +165,8 @@ pub fn read_deleted(cluster: &ClusterId, object_type: (&str, &str), object: &Val
         ObjectKey::Node(key) => Event::NodeDeleted(key.clone()),
         ObjectKey::Pod(key) => Event::PodDeleted { uid: pod::uid(key, &At::root(object)), key: key.clone() },
         ObjectKey::Policy(key) => Event::PolicyDeleted(key.clone()),
+        ObjectKey::Service(key) => Event::ServiceDeleted(key.clone()),
+        ObjectKey::EndpointSlice(key) => Event::EndpointSliceDeleted(key.clone()),
     };
     Some((key, event))
 }
@@ -194,13 +214,14 @@ fn read_object(
     readings: &mut Readings,
 ) -> Result<(), Unread> {
     let wanted = match kind {
-        "Namespace" | "Pod" | "Node" => "v1",
+        "Namespace" | "Pod" | "Node" | "Service" => "v1",
         "NetworkPolicy" => "networking.k8s.io/v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
         _ => return Ok(()),
     };
     if api_version != wanted {
-        let (group, foreign) = (api_version.split_once('/').map_or("", |(group, _)| group), "networking.k8s.io");
-        if group.is_empty() || group == foreign || group == "extensions" {
+        let [group, own] = [api_version, wanted].map(|version| version.split_once('/').map_or("", |(group, _)| group));
+        if ["", "extensions", "networking.k8s.io", own].contains(&group) {
             return Err(notes.unreadable(
                 &at.member("apiVersion"),
                 format_args!("a {kind} of version {api_version:?} is not known; write {wanted}"),
@@ -210,13 +231,15 @@ fn read_object(
         return Ok(());
     }
     let name = meta::name(at, notes)?;
-    let namespaced = matches!(kind, "Pod" | "NetworkPolicy");
+    let namespaced = matches!(kind, "Pod" | "NetworkPolicy" | "Service" | "EndpointSlice");
     let namespace = if namespaced { meta::namespace(at, notes)? } else { "".into() };
     let cluster = cluster.clone();
     let key = match kind {
         "Namespace" => ObjectKey::Namespace(NamespaceKey { cluster, name }),
         "Node" => ObjectKey::Node(NodeKey { cluster, name }),
         "Pod" => ObjectKey::Pod(PodKey { cluster, namespace, name }),
+        "Service" => ObjectKey::Service(ServiceKey { cluster, namespace, name }),
+        "EndpointSlice" => ObjectKey::EndpointSlice(EndpointSliceKey { cluster, namespace, name }),
         _ => ObjectKey::Policy(PolicyKey { cluster, kind: PolicyKind::NetworkPolicy, namespace, name }),
     };
     readings.objects.push(read_named(key, at.value()));
@@ -235,6 +258,8 @@ fn read_named(key: ObjectKey, document: &Value) -> Reading {
             notes = Notes::new(&key, IssueCode::UnreadablePolicy);
             network_policy::read(policy, &at, &mut notes).map(Object::NetworkPolicy)
         }
+        ObjectKey::Service(key) => service::read(key, &at, &mut notes).map(Object::Service),
+        ObjectKey::EndpointSlice(key) => endpoint_slice::read(key, &at, &mut notes).map(Object::EndpointSlice),
     };
     let issues = notes.into_issues();
     Reading { object: object.ok(), issues, key }

@@ -51,7 +51,8 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: agent}
 rules:
-- {apiGroups: [""], resources: [pods, namespaces, nodes], verbs: [list, watch]}
+- {apiGroups: [""], resources: [pods, namespaces, nodes, services], verbs: [list, watch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -58,7 +58,7 @@ fn without_any_permission_at_home_what_was_enforced_stays() {
     clusters.a.kubectl(&["delete", "clusterrolebinding", "agent"]).expect("deleted");
     clusters.a.stop().expect("stopped");
     clusters.a.start().expect("started");
-    let all = ["namespaces", "nodes", "networkpolicies", "pods"];
+    let all = ["namespaces", "nodes", "networkpolicies", "pods", "services", "endpointslices"];
     all.iter().for_each(|resource| clusters.shows_issue(&["cluster-a", resource, "forbidden"], RETRY));
     // Nor does a beginning change it: there is a snapshot…
     clusters.agent().restart().expect("restarted");

@@ -15,7 +15,9 @@ use crate::outages::admit_neighbour;
 const SILENCE: &str = "2";
 
 /// An object of each collection of cluster-a that is followed; of the others only the last two are.
-const TOUCHED: [(&str, &str); 4] = [
+const TOUCHED: [(&str, &str); 6] = [
+    ("/api/v1/namespaces/default/services", "kubernetes"),
+    ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "kubernetes"),
     ("/api/v1/nodes", "a1"),
     ("/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies", "web"),
     ("/api/v1/namespaces", "default"),
@@ -66,7 +68,7 @@ fn while_touched(clusters: &Clusters, work: impl FnOnce()) {
     thread::scope(|scope| {
         let _end = End(&is_done);
         scope.spawn(|| touch(&clusters.a, &TOUCHED, &is_done));
-        scope.spawn(|| touch(&clusters.b, &TOUCHED[2..], &is_done));
+        scope.spawn(|| touch(&clusters.b, &TOUCHED[4..], &is_done));
         clusters.waits_until(RETRY, || no_issues(clusters));
         thread::sleep(SOON * 3);
         no_issues(clusters).expect("watches that are told something are not silent");

@@ -159,6 +159,8 @@ fn asks_for_its_rights_and_for_nothing_else(cluster: &Cluster) {
         "list /nodes",
         "list /pods",
         "list /secrets",
+        "list /services",
+        "list discovery.k8s.io/endpointslices",
         "list multicluster.x-k8s.io/clusterprofiles",
         "list networking.k8s.io/networkpolicies",
         "patch networking.k8s.io/networkpolicies",
@@ -167,6 +169,8 @@ fn asks_for_its_rights_and_for_nothing_else(cluster: &Cluster) {
         "watch /nodes",
         "watch /pods",
         "watch /secrets",
+        "watch /services",
+        "watch discovery.k8s.io/endpointslices",
         "watch multicluster.x-k8s.io/clusterprofiles",
         "watch networking.k8s.io/networkpolicies",
     ];

@@ -1,6 +1,7 @@
 //! Makes scripts: pods that come, change, are replaced and go, on a node whose agent has no quiet hour.
 
 mod pods;
+mod services;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -153,10 +154,11 @@ impl Maker {
         if self.is_cramped && self.dice.percent(15) {
             return self.make_room();
         }
-        let kinds: [Kind; 13] = [
+        let kinds: [Kind; 14] = [
             (20, Self::local),
             (14, Self::elsewhere),
             (7, Self::namespace),
+            (6, Self::service),
             (20, Self::policy),
             (3, Self::configure),
             (7, Self::rewire),

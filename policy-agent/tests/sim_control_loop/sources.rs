@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use policy_core::model::{ClusterConfig, ClusterId, Event, Listing, NamespaceKey, Pod, PodKey, PolicyKey};
+use policy_core::model::{
+    ClusterConfig, ClusterId, EndpointSliceKey, Event, Listing, NamespaceKey, Pod, PodKey, PolicyKey, ServiceKey,
+};
 use policy_core::world::World;
 
 use crate::dice::Dice;
@@ -14,6 +16,8 @@ enum Object {
     Namespace(NamespaceKey),
     Pod(PodKey),
     Policy(PolicyKey),
+    Service(ServiceKey),
+    Slice(EndpointSliceKey),
     Other,
 }
 
@@ -25,6 +29,10 @@ fn object(event: &Event) -> Object {
         Event::PodDeleted { key, .. } => Object::Pod(key.clone()),
         Event::PolicyApplied(policy) => Object::Policy(policy.key.clone()),
         Event::PolicyDeleted(key) => Object::Policy(key.clone()),
+        Event::ServiceApplied(service) => Object::Service(service.key.clone()),
+        Event::ServiceDeleted(key) => Object::Service(key.clone()),
+        Event::EndpointSliceApplied(slice) => Object::Slice(slice.key.clone()),
+        Event::EndpointSliceDeleted(key) => Object::Slice(key.clone()),
         Event::Configured(_)
         | Event::Synced(_)
         | Event::Relisted(..)
@@ -46,6 +54,10 @@ pub fn cluster(event: &Event) -> Option<&ClusterId> {
         Event::NodeDeleted(key) => Some(&key.cluster),
         Event::PolicyApplied(policy) => Some(&policy.key.cluster),
         Event::PolicyDeleted(key) => Some(&key.cluster),
+        Event::ServiceApplied(service) => Some(&service.key.cluster),
+        Event::ServiceDeleted(key) => Some(&key.cluster),
+        Event::EndpointSliceApplied(slice) => Some(&slice.key.cluster),
+        Event::EndpointSliceDeleted(key) => Some(&key.cluster),
     }
 }
 
@@ -140,13 +152,15 @@ impl Sources {
     }
 
     /// All that a cluster has, by name.
-    fn listings(&self, id: &ClusterId) -> [Event; 4] {
-        let World { config: _, namespaces, pods, nodes, policies } = &self.truth;
+    fn listings(&self, id: &ClusterId) -> [Event; 6] {
+        let World { config: _, namespaces, pods, nodes, policies, services, slices } = &self.truth;
         let listings = [
             Listing::Namespaces(namespaces.keys().filter(|key| key.cluster == *id).cloned().collect()),
             Listing::Nodes(nodes.keys().filter(|key| key.cluster == *id).cloned().collect()),
             Listing::Policies(policies.keys().filter(|key| key.cluster == *id).cloned().collect()),
             Listing::Pods(pods.keys().filter(|key| key.cluster == *id).cloned().collect()),
+            Listing::Services(services.keys().filter(|key| key.cluster == *id).cloned().collect()),
+            Listing::EndpointSlices(slices.keys().filter(|key| key.cluster == *id).cloned().collect()),
         ];
         listings.map(|listing| Event::Relisted(id.clone(), listing))
     }
@@ -161,6 +175,10 @@ impl Sources {
         gone.extend(namespaces.cloned().map(Event::NamespaceDeleted));
         let policies = heard.policies.keys().filter(|key| !truth.policies.contains_key(*key));
         gone.extend(policies.cloned().map(Event::PolicyDeleted));
+        let services = heard.services.keys().filter(|key| !truth.services.contains_key(*key));
+        gone.extend(services.cloned().map(Event::ServiceDeleted));
+        let slices = heard.slices.keys().filter(|key| !truth.slices.contains_key(*key));
+        gone.extend(slices.cloned().map(Event::EndpointSliceDeleted));
         gone.retain(|event| cluster(event) == Some(id));
         gone
     }

@@ -5,6 +5,7 @@ mod blocks;
 mod content;
 mod dirty;
 mod flatten;
+mod relist;
 mod rows;
 mod subjects;
 
@@ -188,6 +189,7 @@ impl Compiler {
         match event {
             Event::Configured(config) => self.configure(config, touched),
             Event::Synced(_) | Event::NodeApplied(_) | Event::NodeDeleted(_) => {}
+            Event::Relisted(_, Listing::Services(_) | Listing::EndpointSlices(_)) => self.index.hear_of_services(event),
             Event::Relisted(cluster, listing) => self.keep_only(cluster, listing, touched),
             Event::NamespaceApplied(namespace) => {
                 if self.is_member(&namespace.key.cluster) && self.index.apply_namespace(namespace) {
@@ -213,30 +215,11 @@ impl Compiler {
             }
             Event::PolicyApplied(policy) => self.apply_policy(policy, touched),
             Event::PolicyDeleted(key) => self.delete_policy(key, touched),
+            Event::ServiceApplied(_)
+            | Event::ServiceDeleted(_)
+            | Event::EndpointSliceApplied(_)
+            | Event::EndpointSliceDeleted(_) => self.index.hear_of_services(event),
         }
-    }
-
-    /// Forgets what a new list of a cluster's objects does not hold.
-    fn keep_only(&mut self, cluster: &ClusterId, listing: &Listing, touched: &mut Touched) {
-        let gone: Vec<Event> = match listing {
-            Listing::Namespaces(keys) => {
-                let known = self.index.namespaces().map(|namespace| &namespace.key);
-                let gone = known.filter(|key| key.cluster == *cluster && !keys.contains(key));
-                gone.cloned().map(Event::NamespaceDeleted).collect()
-            }
-            Listing::Pods(keys) => {
-                let known = self.index.pods().filter(|entry| entry.cluster() == cluster);
-                let known = known.map(|entry| (entry.key(), entry.uid()));
-                let gone = known.filter(|(key, _)| !keys.contains(key));
-                gone.map(|(key, uid)| Event::PodDeleted { key, uid }).collect()
-            }
-            Listing::Nodes(_) => return,
-            Listing::Policies(keys) => {
-                let gone = self.policies.keys().filter(|key| key.cluster == *cluster && !keys.contains(key));
-                gone.cloned().map(Event::PolicyDeleted).collect()
-            }
-        };
-        gone.iter().for_each(|event| self.take_in(event, touched));
     }
 
     fn is_member(&self, cluster: &ClusterId) -> bool {
@@ -248,7 +231,8 @@ impl Compiler {
         if self.index.config() == config {
             return;
         }
-        let old = std::mem::replace(&mut self.index, ClusterIndex::new(config.clone()));
+        let mut old = std::mem::replace(&mut self.index, ClusterIndex::new(config.clone()));
+        self.index.take_services(&mut old);
         for (group, _) in old.groups() {
             self.facets.forget(group);
         }

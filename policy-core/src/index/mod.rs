@@ -8,6 +8,7 @@ mod numbers;
 mod pods;
 mod ports;
 mod posting;
+mod services;
 mod slots;
 mod texts;
 
@@ -25,8 +26,11 @@ pub use labels::{ClusterLabel, View, cluster_label};
 pub use pods::{Addresses, Note, PodEntry, PodIndex};
 pub use ports::NamedPorts;
 pub use posting::Posting;
+pub use services::{ServiceEntry, Services, Target};
 
-use crate::model::{ClusterConfig, ClusterId, Labels, Member, Namespace, NamespaceKey, Pod, PodKey, Text};
+use crate::model::{
+    ClusterConfig, ClusterId, Event, Labels, Listing, Member, Namespace, NamespaceKey, Pod, PodKey, Text,
+};
 use claims::Claims;
 use pods::{GroupChange, Pods};
 
@@ -53,6 +57,7 @@ pub struct ClusterIndex {
     pods: Pods,
     claims: Claims,
     outside: BTreeSet<(IpAddr, PodKey)>,
+    services: Services,
 }
 
 impl ClusterIndex {
@@ -69,6 +74,7 @@ impl ClusterIndex {
             pods: Pods::default(),
             claims: Claims::default(),
             outside: BTreeSet::new(),
+            services: Services::default(),
         }
     }
 
@@ -245,6 +251,34 @@ impl ClusterIndex {
     /// The addresses that lie outside the ranges of their cluster, with the pods that have them.
     pub fn outside(&self) -> &BTreeSet<(IpAddr, PodKey)> {
         &self.outside
+    }
+
+    /// The Services of the local cluster.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Takes the Services out of another index of the same local cluster: no ClusterSet says anything of them.
+    pub fn take_services(&mut self, other: &mut Self) {
+        if self.config.local == other.config.local {
+            self.services = std::mem::take(&mut other.services);
+        }
+    }
+
+    /// Takes in what an event says of Services. Those of other clusters are nobody's here, and nothing is kept of them.
+    pub fn hear_of_services(&mut self, event: &Event) {
+        match event {
+            Event::ServiceApplied(service) if self.is_local(&service.key.cluster) => self.services.apply(service),
+            Event::ServiceDeleted(key) if self.is_local(&key.cluster) => self.services.delete(key),
+            Event::EndpointSliceApplied(slice) if self.is_local(&slice.key.cluster) => self.services.apply_slice(slice),
+            Event::EndpointSliceDeleted(key) if self.is_local(&key.cluster) => self.services.delete_slice(key),
+            Event::Relisted(cluster, listing) if self.is_local(cluster) => match listing {
+                Listing::Services(keys) => self.services.keep(keys),
+                Listing::EndpointSlices(keys) => self.services.keep_slices(cluster, keys),
+                _ => {}
+            },
+            _ => {}
+        }
     }
 
     /// Puts a namespace object in place; returns whether it is another one than before.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ClusterConfig, ClusterId, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey, Pod, PodKey, PolicyKey, Text,
+    ClusterConfig, ClusterId, EndpointSlice, EndpointSliceKey, Namespace, NamespaceKey, NetworkPolicy, Node, NodeKey,
+    Pod, PodKey, PolicyKey, Service, ServiceKey, Text,
 };
 
 /// One change of the world. Repeating an event changes nothing.
@@ -38,6 +39,38 @@ pub enum Event {
     PolicyApplied(NetworkPolicy),
     /// A policy is gone.
     PolicyDeleted(PolicyKey),
+    /// A Service exists with this content. Only those of the local cluster are kept.
+    ServiceApplied(Service),
+    /// A Service is gone.
+    ServiceDeleted(ServiceKey),
+    /// A slice of a Service's backends exists with this content. Only those of the local cluster are kept.
+    EndpointSliceApplied(EndpointSlice),
+    /// A slice is gone.
+    EndpointSliceDeleted(EndpointSliceKey),
+}
+
+impl Event {
+    /// Whether verdicts may rest on it. On Services none does: packets are judged by the addresses that they carry.
+    pub fn may_decide(&self) -> bool {
+        match self {
+            Self::ServiceApplied(_)
+            | Self::ServiceDeleted(_)
+            | Self::EndpointSliceApplied(_)
+            | Self::EndpointSliceDeleted(_)
+            | Self::Relisted(_, Listing::Services(_) | Listing::EndpointSlices(_)) => false,
+            Self::Configured(_)
+            | Self::Synced(_)
+            | Self::Relisted(_, Listing::Namespaces(_) | Listing::Pods(_) | Listing::Nodes(_) | Listing::Policies(_))
+            | Self::NamespaceApplied(_)
+            | Self::NamespaceDeleted(_)
+            | Self::PodApplied(_)
+            | Self::PodDeleted { .. }
+            | Self::NodeApplied(_)
+            | Self::NodeDeleted(_)
+            | Self::PolicyApplied(_)
+            | Self::PolicyDeleted(_) => true,
+        }
+    }
 }
 
 /// The names of all objects of one kind that a cluster has.
@@ -51,6 +84,10 @@ pub enum Listing {
     Nodes(BTreeSet<NodeKey>),
     /// All its policies.
     Policies(BTreeSet<PolicyKey>),
+    /// All its Services.
+    Services(BTreeSet<ServiceKey>),
+    /// All slices of their backends.
+    EndpointSlices(BTreeSet<EndpointSliceKey>),
 }
 
 impl Listing {
@@ -61,6 +98,8 @@ impl Listing {
             Self::Pods(keys) => keys.len(),
             Self::Nodes(keys) => keys.len(),
             Self::Policies(keys) => keys.len(),
+            Self::Services(keys) => keys.len(),
+            Self::EndpointSlices(keys) => keys.len(),
         }
     }
 

@@ -7,6 +7,7 @@ mod issue;
 mod labels;
 mod pod;
 mod policy;
+mod service;
 
 pub use cluster::{ClusterConfig, ClusterId, ClusterLabels, InvalidClusterId, Member, Scope};
 pub use connection::{Connection, Transport};
@@ -20,6 +21,9 @@ pub use pod::{
 };
 pub use policy::{
     Allowance, Direction, IpBlock, NetworkPolicy, Peer, PolicyKey, PolicyKind, Port, PortSelection, Protocol, Rule,
+};
+pub use service::{
+    Backend, BackendState, EndpointSlice, EndpointSliceKey, Service, ServiceKey, ServicePort, TargetPort,
 };
 
 /// A string that many records share.

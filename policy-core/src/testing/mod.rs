@@ -1,11 +1,12 @@
 //! Worlds for tests: written by hand in a few words ([`build`]), or generated so that they collide ([`strategies`],
-//! [`sequences`], [`connections`]).
+//! [`sequences`], [`connections`], [`services`]).
 
 pub mod build;
 pub mod connections;
 pub mod packets;
 mod parse;
 pub mod sequences;
+pub mod services;
 pub mod strategies;
 
 pub use build::{
@@ -15,4 +16,5 @@ pub use build::{
 pub use connections::{connections, ends, worlds_with_connections};
 pub use parse::{labels, selector};
 pub use sequences::{EventSequence, event_sequences};
+pub use services::{service, slice};
 pub use strategies::worlds;

@@ -265,7 +265,7 @@ impl History {
             known.enumerate().filter(|(at, _)| kept >> (at % 64) & 1 == 1).map(|(_, key)| key).collect()
         }
         let cluster = self.pod(index)?.key.cluster;
-        let World { config: _, namespaces, pods, nodes, policies } = &self.world;
+        let World { config: _, namespaces, pods, nodes, policies, services: _, slices: _ } = &self.world;
         let listing = match kind {
             ListedKind::Namespaces => {
                 Listing::Namespaces(some(namespaces.keys().filter(|key| key.cluster == cluster).cloned(), kept))

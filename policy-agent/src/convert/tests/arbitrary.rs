@@ -6,7 +6,7 @@ use super::*;
 
 /// Values that often have the names and shapes of Kubernetes' fields, and often do not.
 fn any_value() -> impl Strategy<Value = Value> {
-    const NAMES: [&str; 34] = [
+    const NAMES: [&str; 40] = [
         "metadata",
         "name",
         "namespace",
@@ -41,9 +41,29 @@ fn any_value() -> impl Strategy<Value = Value> {
         "addresses",
         "hostNetwork",
         "crosswall.dev/peer-scope",
+        "clusterIP",
+        "clusterIPs",
+        "kubernetes.io/service-name",
+        "conditions",
+        "ready",
+        "terminating",
     ];
-    const TEXTS: [&str; 12] =
-        ["a", "", "In", "Exists", "TCP", "10.0.0.0/8", "10.1.0.0/16", "fd00::1", "Ingress", "InternalIP", "ä", "a/b/c"];
+    const TEXTS: [&str; 14] = [
+        "a",
+        "",
+        "IPv4",
+        "None",
+        "In",
+        "Exists",
+        "TCP",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "fd00::1",
+        "Ingress",
+        "InternalIP",
+        "ä",
+        "a/b/c",
+    ];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -63,22 +83,32 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
+const KINDS: [&str; 8] = ["Pod", "Namespace", "Node", "NetworkPolicy", "Service", "EndpointSlice", "List", "PodList"];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn arbitrary_values_never_panic_and_never_fail_silently(
-        kind in proptest::sample::select(["Pod", "Namespace", "Node", "NetworkPolicy", "List", "PodList"].as_slice()),
+        kind in proptest::sample::select(KINDS.as_slice()),
         metadata in any_value(),
         spec in any_value(),
         rules in any_value(),
     ) {
-        let api_version = if kind == "NetworkPolicy" { "networking.k8s.io/v1" } else { "v1" };
+        let api_version = match kind {
+            "NetworkPolicy" => "networking.k8s.io/v1",
+            "EndpointSlice" => "discovery.k8s.io/v1",
+            _ => "v1",
+        };
         let named = serde_json::json!({"name": "x", "labels": metadata, "annotations": metadata});
         let documents = [
             spec.clone(),
             serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}),
             serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": named, "spec": spec, "status": rules}),
+            serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x",
+                "labels": {"kubernetes.io/service-name": "x"}}, "addressType": "IPv4", "ports": rules,
+                "endpoints": [{"addresses": ["10.0.0.1"], "conditions": rules}, {"addresses": spec}], "spec":
+                {"clusterIP": spec, "clusterIPs": rules, "ports": [rules, {"port": 1, "name": spec, "protocol": spec}]}}),
             serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}, "items": rules,
                 "spec": {"ingress": rules, "egress": [{"to": spec}, {"ports": rules}, {"to": [{"podSelector": rules}]}],
                          "containers": rules}, "status": {"podIPs": rules, "addresses": spec}}),

@@ -4,6 +4,7 @@ mod annotations;
 mod arbitrary;
 mod pods;
 mod policies;
+mod services;
 mod unreadable;
 
 use std::net::IpAddr;

@@ -21,13 +21,13 @@ use crate::document;
 /// How many issues of one file are told.
 const MAX_ISSUES: usize = 100;
 
-/// Whether a cluster's policies are read: those of a remote member never are.
+/// How much of a cluster is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policies {
-    /// Its policies judge its own pods.
-    Read,
-    /// Another cluster's policies are none of ours.
-    Ignored,
+pub enum Extent {
+    /// All of it: its policies judge its own pods.
+    All,
+    /// Its pods and what they are known by: another cluster's policies and Services are none of ours.
+    Peers,
 }
 
 /// One cluster's directory of manifests and what was read of it.
@@ -35,7 +35,7 @@ pub enum Policies {
 pub struct Directory {
     cluster: ClusterId,
     root: PathBuf,
-    policies: Policies,
+    extent: Extent,
     files: BTreeMap<Arc<OsStr>, File>,
     /// Where each object stands, in the order in which the last one wins.
     claims: HashMap<ObjectKey, Vec<Claim>>,
@@ -78,11 +78,11 @@ type Claim = (Arc<OsStr>, usize);
 
 impl Directory {
     /// The directory `root` of `cluster`, not looked at yet.
-    pub fn new(cluster: ClusterId, root: PathBuf, policies: Policies) -> Self {
+    pub fn new(cluster: ClusterId, root: PathBuf, extent: Extent) -> Self {
         Self {
             cluster,
             root,
-            policies,
+            extent,
             files: BTreeMap::new(),
             claims: HashMap::new(),
             effective: HashMap::new(),
@@ -110,11 +110,11 @@ impl Directory {
 
     /// Changes where the manifests stand and what is read of them; what is known stays until the next
     /// [`Self::rescan`]. Returns whether there is anything to look at.
-    pub fn reconfigure(&mut self, root: &Path, policies: Policies) -> bool {
-        let changed = self.root != root || self.policies != policies;
+    pub fn reconfigure(&mut self, root: &Path, extent: Extent) -> bool {
+        let changed = self.root != root || self.extent != extent;
         if changed {
             self.root = root.to_owned();
-            self.policies = policies;
+            self.extent = extent;
             self.files.values_mut().for_each(|file| file.stamp = None);
         }
         changed
@@ -267,8 +267,11 @@ impl Directory {
     }
 
     fn claim(&mut self, path: Arc<OsStr>, readings: Readings, touched: &mut BTreeSet<ObjectKey>) {
-        let ignored = |key: &ObjectKey| self.policies == Policies::Ignored && matches!(key, ObjectKey::Policy(_));
-        let kept = readings.objects.into_iter().filter(|reading| !ignored(&reading.key));
+        let is_read = |key: &ObjectKey| match key {
+            ObjectKey::Namespace(_) | ObjectKey::Node(_) | ObjectKey::Pod(_) => true,
+            ObjectKey::Policy(_) | ObjectKey::Service(_) | ObjectKey::EndpointSlice(_) => self.extent == Extent::All,
+        };
+        let kept = readings.objects.into_iter().filter(|reading| is_read(&reading.key));
         let objects: Vec<FileObject> = kept
             .map(|reading| FileObject {
                 key: reading.key,

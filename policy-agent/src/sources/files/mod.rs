@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use policy_core::model::{CLUSTER_KEY, ClusterId, Event, Issue, IssueCode, Level};
 
-pub use directory::{Directory, Policies};
+pub use directory::{Directory, Extent};
 pub use watch::{Told, watch};
 
 use super::Batch;
 use crate::cluster_set::{ClusterSet, ClusterSetError, Loaded, Source};
 
-/// Reads every member's directory once, every member's policies included.
+/// Reads every member's directory once, every member's policies and Services included.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub fn load(cluster_set: &ClusterSet) -> Result<Batch, Vec<Issue>> {
             unreadable.push(no_directory(&entry.member.id));
             continue;
         };
-        let mut directory = Directory::new(entry.member.id.clone(), path.clone(), Policies::Read);
+        let mut directory = Directory::new(entry.member.id.clone(), path.clone(), Extent::All);
         directory.rescan(&mut batch.events);
         let told = if directory.is_readable() { &mut issues } else { &mut unreadable };
         told.extend(directory.issues().cloned());
@@ -193,17 +193,17 @@ impl FilesSource {
         for entry in &self.cluster_set.set.members {
             let Source::Directory(root) = &entry.source else { continue };
             let id = &entry.member.id;
-            let policies = if *id == self.cluster_set.local { Policies::Read } else { Policies::Ignored };
+            let extent = if *id == self.cluster_set.local { Extent::All } else { Extent::Peers };
             let directory = match before.remove(id) {
                 Some(mut directory) => {
-                    if directory.reconfigure(root, policies) {
+                    if directory.reconfigure(root, extent) {
                         changed.insert(id.clone());
                     }
                     directory
                 }
                 None => {
                     changed.insert(id.clone());
-                    Directory::new(id.clone(), root.clone(), policies)
+                    Directory::new(id.clone(), root.clone(), extent)
                 }
             };
             self.directories.push(directory);

@@ -21,13 +21,26 @@ pub enum Collection {
     NetworkPolicies,
     /// Pods.
     Pods,
+    /// Services.
+    Services,
+    /// EndpointSlices.
+    EndpointSlices,
 }
 
 impl Collection {
     /// Those of the local cluster that are followed.
-    pub const LOCAL: &[Self] = &[Self::Namespaces, Self::Nodes, Self::NetworkPolicies, Self::Pods];
+    pub const LOCAL: &[Self] =
+        &[Self::Namespaces, Self::Nodes, Self::NetworkPolicies, Self::Pods, Self::Services, Self::EndpointSlices];
     /// Those of a remote member that are followed: a member's policies are none of ours.
     pub const REMOTE: &[Self] = &[Self::Namespaces, Self::Pods];
+
+    /// Whether verdicts may rest on its objects. Of those on which none does nobody waits for.
+    pub fn decides(self) -> bool {
+        match self {
+            Self::Namespaces | Self::Nodes | Self::NetworkPolicies | Self::Pods => true,
+            Self::Services | Self::EndpointSlices => false,
+        }
+    }
 
     /// Its name in paths and in permissions.
     pub fn resource(self) -> &'static str {
@@ -36,6 +49,8 @@ impl Collection {
             Self::Nodes => "nodes",
             Self::NetworkPolicies => "networkpolicies",
             Self::Pods => "pods",
+            Self::Services => "services",
+            Self::EndpointSlices => "endpointslices",
         }
     }
 
@@ -46,6 +61,8 @@ impl Collection {
             Self::Nodes => ("v1", "Node"),
             Self::NetworkPolicies => ("networking.k8s.io/v1", "NetworkPolicy"),
             Self::Pods => ("v1", "Pod"),
+            Self::Services => ("v1", "Service"),
+            Self::EndpointSlices => ("discovery.k8s.io/v1", "EndpointSlice"),
         }
     }
 
@@ -70,6 +87,8 @@ impl Collection {
             Self::Nodes => NODE,
             Self::NetworkPolicies => NETWORK_POLICY,
             Self::Pods => POD,
+            Self::Services => SERVICE,
+            Self::EndpointSlices => ENDPOINT_SLICE,
         }
     }
 
@@ -85,6 +104,8 @@ impl Collection {
             Self::Nodes => Listing::Nodes(only!(Node).collect()),
             Self::NetworkPolicies => Listing::Policies(only!(Policy).collect()),
             Self::Pods => Listing::Pods(only!(Pod).collect()),
+            Self::Services => Listing::Services(only!(Service).collect()),
+            Self::EndpointSlices => Listing::EndpointSlices(only!(EndpointSlice).collect()),
         }
     }
 
@@ -95,6 +116,8 @@ impl Collection {
             ObjectKey::Node(_) => self == Self::Nodes,
             ObjectKey::Policy(_) => self == Self::NetworkPolicies,
             ObjectKey::Pod(_) => self == Self::Pods,
+            ObjectKey::Service(_) => self == Self::Services,
+            ObjectKey::EndpointSlice(_) => self == Self::EndpointSlices,
         }
     }
 }
@@ -141,6 +164,32 @@ const POD: Keep = Keep::Members(&[
     ("status", Keep::Members(&[("phase", Keep::All), ("podIP", Keep::All), ("podIPs", Keep::All)])),
 ]);
 
+/// What tells an object from others.
+const NAME: [(&str, Keep); 3] = [("name", Keep::All), ("namespace", Keep::All), ("resourceVersion", Keep::All)];
+
+const PORTS: Keep =
+    Keep::Elements(&Keep::Members(&[("name", Keep::All), ("protocol", Keep::All), ("port", Keep::All)]));
+
+const SERVICE: Keep = Keep::Members(&[
+    ("metadata", Keep::Members(&NAME)),
+    ("spec", Keep::Members(&[("clusterIP", Keep::All), ("clusterIPs", Keep::All), ("ports", PORTS)])),
+]);
+
+const ENDPOINT_SLICE: Keep = Keep::Members(&[
+    (
+        "metadata",
+        Keep::Members(&[
+            NAME[0],
+            NAME[1],
+            NAME[2],
+            ("labels", Keep::Members(&[("kubernetes.io/service-name", Keep::All)])),
+        ]),
+    ),
+    ("addressType", Keep::All),
+    ("ports", PORTS),
+    ("endpoints", Keep::Elements(&Keep::Members(&[("addresses", Keep::All), ("conditions", Keep::All)]))),
+]);
+
 /// A collection as a type, so that decoding knows what to keep.
 pub trait Kind: Send + Sync + 'static {
     /// Which collection.
@@ -155,6 +204,10 @@ pub struct Nodes;
 pub struct NetworkPolicies;
 /// Pods.
 pub struct Pods;
+/// Services.
+pub struct Services;
+/// EndpointSlices.
+pub struct EndpointSlices;
 
 impl Kind for Namespaces {
     const COLLECTION: Collection = Collection::Namespaces;
@@ -170,6 +223,14 @@ impl Kind for NetworkPolicies {
 
 impl Kind for Pods {
     const COLLECTION: Collection = Collection::Pods;
+}
+
+impl Kind for Services {
+    const COLLECTION: Collection = Collection::Services;
+}
+
+impl Kind for EndpointSlices {
+    const COLLECTION: Collection = Collection::EndpointSlices;
 }
 
 /// What is kept of an object.

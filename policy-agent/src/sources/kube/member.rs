@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use words::{by_value, names, say_consequence, span};
 
 use super::access::{Access, Here, Means, Offers};
-use super::collection::{Collection, Namespaces, NetworkPolicies, Nodes, Pods};
+use super::collection::{Collection, EndpointSlices, Namespaces, NetworkPolicies, Nodes, Pods, Services};
 use super::follow::{News, Setting, follow};
 use super::parts::Parts;
 use super::restoring::Restoring;
@@ -39,15 +39,6 @@ pub enum Role {
     Local,
     /// Its pods are peers.
     Remote,
-}
-
-impl Role {
-    fn collections(self) -> &'static [Collection] {
-        match self {
-            Self::Local => Collection::LOCAL,
-            Self::Remote => Collection::REMOTE,
-        }
-    }
 }
 
 /// How a member is followed.
@@ -82,12 +73,16 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, b
     let (clients, clients_here) = watch::channel(None);
     let (told, mut news) = mpsc::channel(NEWS);
     let (refusals, mut refused) = mpsc::channel(1);
-    let (journals, mut health) = journals(&cluster, role, conduct.scribe.as_ref());
-    let mut state = State::new(cluster.clone(), role, stale_after.map(|limit| limit.max(conduct.silence)));
+    let (collections, stale_after) = match role {
+        Role::Local => (Collection::LOCAL, None),
+        Role::Remote => (Collection::REMOTE, stale_after.map(|limit| limit.max(conduct.silence))),
+    };
+    let (journals, mut health) = journals(&cluster, collections, conduct.scribe.as_ref());
+    let mut state = State::new(cluster.clone(), collections, stale_after);
     let mut tasks = JoinSet::new();
     let means = Means { local, providers: conduct.access_providers.clone() };
     tasks.spawn(access.provide(means, Offers { clients, refusals }));
-    for (collection, journal) in role.collections().iter().zip(journals) {
+    for (collection, journal) in collections.iter().zip(journals) {
         let forgotten = Arc::clone(state.forgotten.entry(*collection).or_default());
         let (cluster, clients, told) = (cluster.clone(), clients_here.clone(), told.clone());
         let setting = Setting { cluster, clients, silence: conduct.silence, told, journal, forgotten };
@@ -115,14 +110,14 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, b
             restored = restoring.next() => match restored {
                 Some(restored) => state.restore(restored),
                 None => {
-                    restoring.begin(state.unlisted());
+                    restoring.begin(state.wanted());
                     continue;
                 }
             },
             () = sleep(state.until_stale()), if state.stale_after.is_some() => state.expire(),
         };
         if state.is_troubled() {
-            restoring.begin(state.unlisted());
+            restoring.begin(state.wanted());
         }
         if batch != Batch::default() && batches.send(batch).await.is_err() {
             return;
@@ -131,12 +126,16 @@ pub async fn follow_member(cluster: ClusterId, terms: Terms, conduct: Conduct, b
 }
 
 /// A journal for each of a member's collections, and what keeps them from being written.
-fn journals(cluster: &ClusterId, role: Role, scribe: Option<&Scribe>) -> (Vec<Journal>, watch::Receiver<Health>) {
+fn journals(
+    cluster: &ClusterId,
+    collections: &'static [Collection],
+    scribe: Option<&Scribe>,
+) -> (Vec<Journal>, watch::Receiver<Health>) {
     match scribe {
-        Some(scribe) => scribe.follow(cluster, role.collections()),
+        Some(scribe) => scribe.follow(cluster, collections),
         None => {
             let none = |collection: &Collection| Journal::none(cluster.clone(), *collection);
-            (role.collections().iter().map(none).collect(), watch::channel(Health::new()).1)
+            (collections.iter().map(none).collect(), watch::channel(Health::new()).1)
         }
     }
 }
@@ -147,13 +146,16 @@ fn spawn(tasks: &mut JoinSet<()>, collection: Collection, setting: Setting) {
         Collection::Nodes => tasks.spawn(follow::<Nodes>(setting)),
         Collection::NetworkPolicies => tasks.spawn(follow::<NetworkPolicies>(setting)),
         Collection::Pods => tasks.spawn(follow::<Pods>(setting)),
+        Collection::Services => tasks.spawn(follow::<Services>(setting)),
+        Collection::EndpointSlices => tasks.spawn(follow::<EndpointSlices>(setting)),
     };
 }
 
 /// What is known of a member beside its objects, which only the control loop keeps.
 struct State {
     cluster: ClusterId,
-    role: Role,
+    /// What is followed of it.
+    collections: &'static [Collection],
     /// How long what it told stays while it is not heard; `None`: for ever.
     stale_after: Option<Duration>,
     /// The collections of which all objects have been told, by the server or from a snapshot.
@@ -183,11 +185,11 @@ struct State {
 }
 
 impl State {
-    fn new(cluster: ClusterId, role: Role, stale_after: Option<Duration>) -> Self {
+    fn new(cluster: ClusterId, collections: &'static [Collection], stale_after: Option<Duration>) -> Self {
         Self {
             cluster,
-            role,
-            stale_after: stale_after.filter(|_| role == Role::Remote),
+            collections,
+            stale_after,
             listed: BTreeSet::new(),
             parts: BTreeMap::new(),
             restored: BTreeMap::new(),
@@ -217,14 +219,25 @@ impl State {
         self.finish(Batch::default())
     }
 
-    /// Whether something cannot be followed now.
+    /// Whether something on which verdicts rest cannot be followed now.
     fn is_troubled(&self) -> bool {
-        self.access.is_some() || !self.troubles.is_empty()
+        self.access.is_some() || self.troubles.keys().any(|collection| collection.decides())
     }
 
-    /// The collections of which nothing is known.
-    fn unlisted(&self) -> Vec<Collection> {
-        self.role.collections().iter().filter(|collection| !self.listed.contains(collection)).copied().collect()
+    /// The collections on whose objects verdicts rest.
+    fn deciding(&self) -> impl Iterator<Item = &'static Collection> {
+        self.collections.iter().filter(|collection| collection.decides())
+    }
+
+    /// Whether all has been told on which verdicts rest.
+    fn is_whole(&self) -> bool {
+        self.deciding().all(|collection| self.listed.contains(collection))
+    }
+
+    /// What of a snapshot is wanted: nothing once all has been told on which verdicts rest, else all that has not been told.
+    fn wanted(&self) -> Vec<Collection> {
+        let unlisted = self.collections.iter().filter(|collection| !self.listed.contains(collection));
+        if self.is_whole() { Vec::new() } else { unlisted.copied().collect() }
     }
 
     /// Takes in what a snapshot says, but where the server has told it meanwhile.
@@ -340,7 +353,7 @@ impl State {
                 all.extend(readings);
                 self.list(collection, all, batch);
                 self.parts.remove(&collection);
-                if self.unlisted().is_empty() {
+                if self.is_whole() {
                     // By now another snapshot has taken its place.
                     self.changed |= self.refusal.take().is_some();
                 }
@@ -390,7 +403,9 @@ impl State {
             self.apply(reading, batch);
         }
         batch.events.push(Event::Relisted(self.cluster.clone(), collection.listing(keys)));
-        if self.listed.insert(collection) && self.listed.len() == self.role.collections().len() {
+        let was_whole = self.is_whole();
+        self.listed.insert(collection);
+        if !was_whole && self.is_whole() {
             batch.events.push(Event::Synced(self.cluster.clone()));
         }
     }
@@ -414,9 +429,9 @@ impl State {
             batch.issues = Some(own.into_iter().chain(self.issues.values().flatten().cloned()).collect());
         }
         // The member is as old as what is oldest of it.
-        if self.heard.len() == self.role.collections().len() {
-            batch.heard.extend(self.heard.values().min().map(|heard| (self.cluster.clone(), *heard)));
-        }
+        let heard: Option<Vec<&SystemTime>> = self.deciding().map(|collection| self.heard.get(collection)).collect();
+        let oldest = heard.and_then(|heard| heard.into_iter().min());
+        batch.heard.extend(oldest.map(|heard| (self.cluster.clone(), *heard)));
         batch
     }
 
@@ -425,7 +440,9 @@ impl State {
         let cluster = &self.cluster;
         let mut issues = self.troubles_told();
         issues.extend(self.access.as_ref().map(|trouble| self.issue(IssueCode::UnusableSource, trouble.to_string())));
-        if let Some(age) = self.restored.values().max() {
+        if let Some(age) = self.restored.values().max()
+            && self.restored.keys().any(|collection| collection.decides())
+        {
             let message = format!(
                 "{} of {cluster} are those of a snapshot that was {} old: its API server has told nothing since this agent \
                  began; what it tells takes their place",
@@ -471,9 +488,14 @@ impl State {
             } else {
                 "nothing is known of them yet"
             };
-            format!("{} of {} cannot be followed: {trouble}; {consequence}", names(&collections), self.cluster)
+            let message =
+                format!("{} of {} cannot be followed: {trouble}; {consequence}", names(&collections), self.cluster);
+            let issue = self.issue(IssueCode::UnusableSource, message);
+            // Where no verdict rests on them, the member counts as it is.
+            let decides = collections.iter().any(|collection| collection.decides());
+            Issue { level: if decides { Level::Error } else { Level::Warning }, ..issue }
         });
-        told.map(|message| self.issue(IssueCode::UnusableSource, message)).collect()
+        told.collect()
     }
 
     fn issue(&self, code: IssueCode, message: String) -> Issue {

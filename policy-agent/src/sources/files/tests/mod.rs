@@ -97,6 +97,10 @@ fn said(batch: &Batch) -> Vec<String> {
         Event::NodeDeleted(key) => format!("-node {}", key.name),
         Event::PolicyApplied(policy) => format!("+{} {}", policy.key, policy.ingress.as_ref().map_or(0, Vec::len)),
         Event::PolicyDeleted(key) => format!("-{key}"),
+        Event::ServiceApplied(service) => format!("+service {} {}", service.key, service.addresses.len()),
+        Event::ServiceDeleted(key) => format!("-service {key}"),
+        Event::EndpointSliceApplied(slice) => format!("+slice {} {}", slice.key.name, slice.backends.len()),
+        Event::EndpointSliceDeleted(key) => format!("-slice {}", key.name),
     };
     batch.events.iter().map(word).collect()
 }
@@ -130,6 +134,33 @@ fn all_manifests_below_a_directory_are_read() {
     world.write("a/empty.yaml", "");
     let expect = ["+a/default/p 1", "+a/default/q 2", "+a/default/r 3", "+b/default/s 4"];
     world.start(&expect);
+}
+
+#[test]
+fn services_and_slices_are_read_of_the_local_cluster_alone() {
+    let service = |address: &str| {
+        format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{clusterIP: {address}}}\n")
+    };
+    let slice = |addresses: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: web-x, labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\n\
+             endpoints: [{{addresses: [{addresses}]}}]\n"
+        )
+    };
+    let world = World::new();
+    world.write("a/web.yaml", &(service("10.96.0.1") + &slice("10.1.0.1")));
+    world.write("b/web.yaml", &(service("x") + &slice("10.2.0.1")));
+    let mut source = world.start(&["+service a/default/web 1", "+slice web-x 1"]);
+    world.write("a/web.yaml", &(service("None") + &slice("x")));
+    let batch = source.rescan();
+    assert_eq!(said(&batch), ["+service a/default/web 0"], "a slice that cannot be read stays as it was");
+    let issues = world.issues(&batch);
+    let [(IssueCode::UnreadableObject, object, message)] = issues.as_slice() else { panic!("{issues:?}") };
+    assert_eq!(object, "a/EndpointSlice/default/web-x");
+    assert!(message.ends_with("its last valid version stays in force"), "{message}");
+    world.remove("a/web.yaml");
+    assert_eq!(said(&source.rescan()), ["-service a/default/web", "-slice web-x"]);
 }
 
 #[test]

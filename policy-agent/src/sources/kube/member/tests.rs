@@ -64,7 +64,7 @@ fn object(name: u8, version: u32) -> serde_json::Value {
 
 impl Scene {
     fn new() -> Self {
-        let state = State::new(cluster(), Role::Remote, None);
+        let state = State::new(cluster(), Collection::REMOTE, None);
         let (there, known) = (BTreeMap::new(), BTreeMap::new());
         Self { state, there, version: 0, left: None, watches: false, known }
     }
@@ -215,7 +215,7 @@ fn aged(readings: Vec<Reading>, seconds: u64) -> Result<Vec<Restored>, Unrestore
 
 #[test]
 fn what_a_list_told_that_broke_off_counts_no_longer_than_a_snapshot_that_is_too_old() {
-    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut state = State::new(cluster(), Collection::REMOTE, Some(Duration::from_secs(300)));
     let mut known = BTreeSet::new();
     told(&mut state, &mut known, News::Begun);
     told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
@@ -236,7 +236,7 @@ fn what_a_list_told_that_broke_off_counts_no_longer_than_a_snapshot_that_is_too_
 
 #[test]
 fn what_a_list_told_that_broke_off_grows_stale() {
-    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut state = State::new(cluster(), Collection::REMOTE, Some(Duration::from_secs(300)));
     let mut known = BTreeSet::new();
     told(&mut state, &mut known, News::Begun);
     told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
@@ -252,7 +252,7 @@ fn what_a_list_told_that_broke_off_grows_stale() {
 
 #[test]
 fn what_ends_while_a_list_goes_on_is_gone_where_nothing_else_counts() {
-    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut state = State::new(cluster(), Collection::REMOTE, Some(Duration::from_secs(300)));
     let mut known = BTreeSet::new();
     told(&mut state, &mut known, News::Begun);
     told(&mut state, &mut known, News::Part(vec![Scene::reading(1, 1)]));
@@ -264,7 +264,7 @@ fn what_ends_while_a_list_goes_on_is_gone_where_nothing_else_counts() {
 
 #[test]
 fn a_word_of_a_list_that_goes_on_is_no_sign_that_all_is_known() {
-    let mut state = State::new(cluster(), Role::Remote, Some(Duration::from_secs(300)));
+    let mut state = State::new(cluster(), Collection::REMOTE, Some(Duration::from_secs(300)));
     let mut known = BTreeSet::new();
     told(&mut state, &mut known, News::Begun);
     let (key, event) = read_deleted(&cluster(), PODS, &object(1, 1)).expect("a pod");
@@ -279,7 +279,7 @@ fn what_a_part_told_that_cannot_be_read_leaves_the_last_valid_version_in_force()
         let object = json!({"metadata": {"name": "p", "namespace": "shop", "uid": "u"}, "spec": spec});
         read_typed(&cluster(), policies, &object).expect("a policy")
     };
-    let mut state = State::new(cluster(), Role::Local, None);
+    let mut state = State::new(cluster(), Collection::LOCAL, None);
     let mut batch = Batch::default();
     let bad = policy(json!({"podSelector": {"matchLabels": 7}}));
     assert!(bad.object.is_none());

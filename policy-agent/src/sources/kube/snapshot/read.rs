@@ -48,7 +48,8 @@ pub enum Unrestored {
     },
 }
 
-/// Reads these collections of a member: all of them or none. That they are of this member only its caller says.
+/// Reads these collections of a member: all of those on which verdicts rest, or none, and of the others those that can be
+/// read. That they are of this member only its caller says.
 pub fn restore(folder: &Folder, cluster: &ClusterId, collections: &[Collection]) -> Result<Vec<Restored>, Unrestored> {
     let one = |collection: &Collection| {
         let refused = |refusal| Unrestored::Refused {
@@ -59,7 +60,8 @@ pub fn restore(folder: &Folder, cluster: &ClusterId, collections: &[Collection])
         let read = restore_collection(folder, cluster, *collection).map_err(refused)?;
         read.ok_or(Unrestored::Absent(*collection))
     };
-    collections.iter().map(one).collect()
+    let read = collections.iter().map(|collection| (collection, one(collection)));
+    read.filter(|(collection, read)| read.is_ok() || collection.decides()).map(|(_, read)| read).collect()
 }
 
 fn restore_collection(

@@ -3,6 +3,7 @@
 pub(crate) mod profiles;
 mod programs;
 pub(crate) mod server;
+mod services;
 mod snapshots;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::snapshot::Scribe;
-use super::{Access, Conduct, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
+use super::{Access, Collection, Conduct, Here, KubeconfigSecret, ObjectName, Role, Terms, follow_member};
 use crate::sources::Batch;
 use crate::sources::kube::confirm;
 use server::{Server, Streaming};
@@ -136,6 +137,10 @@ fn word(event: &Event) -> String {
         Event::Relisted(_, Listing::Namespaces(keys)) => format!("namespaces: {}", keys.len()),
         Event::Relisted(_, Listing::Policies(keys)) => format!("policies: {}", keys.len()),
         Event::Relisted(_, Listing::Nodes(keys)) => format!("nodes: {}", keys.len()),
+        Event::ServiceApplied(service) => format!("+{} {}", service.key.name, service.ports.len()),
+        Event::EndpointSliceApplied(slice) => format!("+{} {}", slice.key.name, slice.backends.len()),
+        Event::Relisted(_, Listing::Services(keys)) => format!("services: {}", keys.len()),
+        Event::Relisted(_, Listing::EndpointSlices(keys)) => format!("slices: {}", keys.len()),
         other => format!("{other:?}"),
     }
 }

@@ -20,7 +20,7 @@ use crate::sources::kube::{Conduct, Role};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Where one agent after the other keeps its state.
-struct Kept(TempDir);
+pub struct Kept(TempDir);
 
 impl Kept {
     fn new() -> Self {
@@ -32,22 +32,23 @@ impl Kept {
         Scribe::start(self.0.path().join("members")).expect("a thread")
     }
 
-    fn follow(&self, server: &Server, role: Role, stale_after: Option<Duration>) -> Following {
+    pub fn follow(&self, server: &Server, role: Role, stale_after: Option<Duration>) -> Following {
         Following::begin(server, role, stale_after, conduct(Some(self.scribe())))
     }
 
     /// What an agent keeps that followed for a moment.
-    async fn after(server: &Server, role: Role) -> Self {
+    pub async fn after(server: &Server, role: Role) -> Self {
         let kept = Self::new();
         let scribe = kept.scribe();
         let mut following = Following::begin(server, role, None, conduct(Some(scribe.clone())));
-        following.until("synced").await;
+        let all: &[&str] = if role == Role::Local { &["synced", "services: 0", "slices: 0"] } else { &["synced"] };
+        following.wait(|following| all.iter().all(|word| following.said.iter().any(|said| said == word))).await;
         following.end().await;
         scribe.settle();
         kept
     }
 
-    fn journal(&self, name: &str) -> std::path::PathBuf {
+    pub fn journal(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join("members/b").join(name)
     }
 
@@ -110,7 +111,8 @@ async fn a_member_that_refuses_is_what_it_was_until_it_answers() {
         server.state().refuses = Some(503);
         let mut following = kept.follow(&server, role, None);
         let said = sorted(following.until("synced").await);
-        let policies = if role == Role::Local { &["nodes: 0", "policies: 1"][..] } else { &[] };
+        let policies =
+            if role == Role::Local { &["nodes: 0", "policies: 1", "services: 0", "slices: 0"][..] } else { &[] };
         let closed = if role == Role::Local { &["+closed 1"][..] } else { &[] };
         let expect = [closed, &["+p 1", "+q 2", "+shop", "namespaces: 1"], policies, &["pods: p q", "synced"]].concat();
         assert_eq!(said, sorted(expect.into_iter().map(str::to_owned).collect()));
