@@ -15,6 +15,7 @@ use super::control::Control;
 use super::explain;
 use super::problems::count;
 use super::seams::{Datapath, Discovery};
+use super::services;
 use crate::api::types::{
     Admitted, Answer, ByDirection, Cluster, Endpoint, EndpointState, Identity as IdentityView, Packets, Policy,
     Refusal, Request, Status, TableUse,
@@ -33,6 +34,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
                 Answer::Policies(policies(self.node.compiler(), &issues))
             }
             Request::Clusters => Answer::Clusters(self.clusters()),
+            Request::Services => Answer::Services(services::services(self.node.compiler())),
             Request::Issues => Answer::Issues(self.issues()),
             Request::Explain(question) => {
                 let explanation = explain::explain(&self.node, question);

@@ -9,6 +9,7 @@ use policy_core::model::{ClusterId, Connection, Direction, Pod, PodKey, Protocol
 use policy_core::node::Node;
 
 use super::answer::{facets, identity_of};
+use super::services;
 use crate::api::types::{Decision, End, ExplainRequest, Explanation, Family, Finding, Party, Verdict};
 
 /// Why a connection cannot be explained.
@@ -57,6 +58,7 @@ pub fn explain(node: &Node, request: &ExplainRequest) -> Result<Explanation, Exp
         verdict: (!verdicts.is_empty()).then(|| Verdict::of(all_allow)),
         egress,
         ingress,
+        service: services::behind(node, from.pod.as_ref(), &connection),
     })
 }
 
@@ -134,21 +136,38 @@ fn party(node: &Node, pod: Option<&Pod>, address: IpAddr) -> Party {
     }
 }
 
+/// The verdict of an end, if it is decided here.
+pub(super) fn verdict(
+    node: &Node,
+    pod: Option<&Pod>,
+    direction: Direction,
+    connection: &Connection,
+) -> Option<Verdict> {
+    judge(node, pod?, direction, connection).map(|end| Verdict::of(end.allow))
+}
+
+fn is_host(node: &Node, address: IpAddr) -> bool {
+    node.tables().local.get(&address).is_some_and(|it| it.ifindex == IFINDEX_HOST)
+}
+
+fn judge(node: &Node, pod: &Pod, direction: Direction, connection: &Connection) -> Option<judge::End> {
+    let origin = match direction {
+        Direction::Ingress if is_host(node, connection.source) => Origin::OwnNode,
+        Direction::Ingress | Direction::Egress => Origin::Network,
+    };
+    node.judge(&pod.key, direction, connection, origin)
+}
+
 fn end(node: &Node, pod: Option<&Pod>, address: IpAddr, direction: Direction, connection: &Connection) -> End {
-    let is_host = |address: &IpAddr| node.tables().local.get(address).is_some_and(|it| it.ifindex == IFINDEX_HOST);
     let Some(pod) = pod else {
-        let decided = if is_host(&address) {
+        let decided = if is_host(node, address) {
             "it is an address of this node, and nodes are never isolated"
         } else {
             "it is no workload of the ClusterSet, so nothing isolates it"
         };
         return End::Elsewhere { decided: decided.to_owned() };
     };
-    let origin = match direction {
-        Direction::Ingress if is_host(&connection.source) => Origin::OwnNode,
-        Direction::Ingress | Direction::Egress => Origin::Network,
-    };
-    match node.judge(&pod.key, direction, connection, origin) {
+    match judge(node, pod, direction, connection) {
         Some(end) => End::Decided(Box::new(decision(node, pod, direction, connection, &end))),
         None => End::Elsewhere { decided: elsewhere(node, pod) },
     }

@@ -12,6 +12,7 @@ pub(crate) mod options;
 mod problems;
 mod run;
 mod seams;
+mod services;
 mod settle;
 mod state_dir;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod client;
 mod peer;
 mod route;
 mod server;
+pub mod services;
 #[cfg(test)]
 mod tests;
 pub mod types;

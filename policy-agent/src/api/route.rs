@@ -12,8 +12,15 @@ pub enum Route<'a> {
 }
 
 /// The questions without a body.
-const PLAIN: [Request; 6] =
-    [Request::Status, Request::Endpoints, Request::Identities, Request::Policies, Request::Clusters, Request::Issues];
+const PLAIN: [Request; 7] = [
+    Request::Status,
+    Request::Endpoints,
+    Request::Identities,
+    Request::Policies,
+    Request::Clusters,
+    Request::Services,
+    Request::Issues,
+];
 /// Where [`Request::Explain`] is asked.
 const EXPLAIN: &str = "/v1/explain";
 
@@ -26,6 +33,7 @@ impl Request {
             Self::Identities => Route::Get("/v1/identities"),
             Self::Policies => Route::Get("/v1/policies"),
             Self::Clusters => Route::Get("/v1/clusters"),
+            Self::Services => Route::Get("/v1/services"),
             Self::Issues => Route::Get("/v1/issues"),
             Self::Explain(_) => Route::Post(EXPLAIN),
         }

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use policy_core::model::Issue;
 use serde::{Deserialize, Serialize};
 
+use super::services::{Behind, Service};
+
 /// A question, and by its variant where it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -19,6 +21,8 @@ pub enum Request {
     Policies,
     /// A list of [`Cluster`].
     Clusters,
+    /// A list of [`Service`].
+    Services,
     /// A list of [`Issue`].
     Issues,
     /// [`Explanation`].
@@ -63,6 +67,8 @@ pub enum Answer {
     Policies(Vec<Policy>),
     /// To [`Request::Clusters`].
     Clusters(Vec<Cluster>),
+    /// To [`Request::Services`].
+    Services(Vec<Service>),
     /// To [`Request::Issues`].
     Issues(Vec<Issue>),
     /// To [`Request::Explain`].
@@ -311,6 +317,9 @@ pub struct Explanation {
     pub egress: End,
     /// The destination's end.
     pub ingress: End,
+    /// Where the packets are sent, if the destination is an address of a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Behind>,
 }
 
 /// One end of a connection.

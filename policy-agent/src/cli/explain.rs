@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::ask::AskOptions;
 use super::output::{Card, bad, good, lines, short_policy};
+use super::services::behind;
 use crate::api::types::{Decision, End, ExplainRequest, Explanation, Family, Party, Request, Verdict};
 
 const EXAMPLES: &str = "\
@@ -24,7 +25,7 @@ says what it decides, and names who decides the rest.";
 pub struct Options {
     /// Who opens the connection: CLUSTER/NAMESPACE/POD, or an address.
     from: String,
-    /// Who is asked: CLUSTER/NAMESPACE/POD, or an address.
+    /// Who is asked: CLUSTER/NAMESPACE/POD, or an address; one of a Service says who stands behind it.
     to: String,
     /// What is asked: tcp/PORT, udp/PORT, sctp/PORT or icmp.
     #[arg(value_name = "PROTO/PORT")]
@@ -49,7 +50,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { from, to, transport, verdict, egress, ingress } = explanation;
+    let Explanation { from, to, transport, verdict, egress, ingress, service } = explanation;
     let mut card = Card::new();
     let asked = format!("{} → {}, {transport}", named(from), named(to));
     card.line("connection", asked);
@@ -64,6 +65,9 @@ fn text(explanation: &Explanation) -> String {
     );
     end(&mut card, "egress", egress);
     end(&mut card, "ingress", ingress);
+    if let Some(service) = service {
+        behind(&mut card, service);
+    }
     card.line("source", identity(from));
     card.line("destination", identity(to));
     card.text()
@@ -154,6 +158,7 @@ mod tests {
                 }],
                 remedy: Some("to allow it, add …".to_owned()),
             })),
+            service: None,
         };
         let expected = "
  connection   b/db/pg (10.2.0.5) → a/shop/web (10.1.0.1), TCP/80

@@ -7,7 +7,9 @@ use comfy_table::{Cell, CellAlignment};
 
 use super::ask::AskOptions;
 use super::output::{bad, counted, doubtful, good, lines, listing, right, short_policy, trimmed};
+use super::services::services;
 use super::status::duration;
+use crate::api::services::Service;
 use crate::api::types::{
     Admitted, ByDirection, Cluster, Endpoint, EndpointState, Identity, Policy, Request, SyncState,
 };
@@ -16,7 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   policyctl get endpoints
   policyctl get policies -o yaml
-  policyctl get identities -o json | jq '.[].facets'";
+  policyctl get identities -o json | jq '.[].facets'
+  policyctl get services";
 
 /// What to list.
 #[derive(Args, Debug)]
@@ -40,6 +43,9 @@ enum What {
     /// The members of the ClusterSet.
     #[command(visible_alias = "cluster")]
     Clusters(AskOptions),
+    /// The Services of the local cluster: addresses, ports, and the pods that get their traffic.
+    #[command(visible_alias = "service")]
+    Services(AskOptions),
 }
 
 /// Lists it.
@@ -49,6 +55,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         What::Identities(ask) => ask.ask(&Request::Identities, |all: &Vec<Identity>| identities(all))?,
         What::Policies(ask) => ask.ask(&Request::Policies, |all: &Vec<Policy>| policies(all))?,
         What::Clusters(ask) => ask.ask(&Request::Clusters, |all: &Vec<Cluster>| clusters(all))?,
+        What::Services(ask) => ask.ask(&Request::Services, |all: &Vec<Service>| services(all))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ mod explain;
 mod get;
 mod issues;
 mod output;
+mod services;
 mod simulate;
 mod status;
 

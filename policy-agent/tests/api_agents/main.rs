@@ -10,5 +10,6 @@ mod clusters;
 mod liar;
 mod outages;
 mod rights;
+mod services;
 mod silence;
 mod start;

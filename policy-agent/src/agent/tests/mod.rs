@@ -4,6 +4,7 @@ mod commits;
 mod interfaces;
 pub mod machine;
 mod members;
+mod services;
 
 use std::time::Duration;
 
