@@ -69,7 +69,7 @@ pub enum NamespaceMatch {
 
 impl PodFacet {
     /// Whether pods of the viewed namespace can match at all.
-    fn admits_namespace(&self, mode: ClusterLabels, view: &View<'_>) -> bool {
+    pub fn admits_namespace(&self, mode: ClusterLabels, view: &View<'_>) -> bool {
         let cluster = match self.clusters {
             PeerClusters::Scope(Scope::Local) => view.local,
             PeerClusters::Scope(Scope::ClusterSet) => true,
@@ -87,7 +87,8 @@ impl PodFacet {
             }
     }
 
-    fn admits_pods(&self, view: &View<'_>) -> bool {
+    /// Whether the viewed pods match, if their namespace does.
+    pub fn admits_pods(&self, view: &View<'_>) -> bool {
         self.pods.as_ref().is_none_or(|selector| view.pods_match(selector))
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use policy_core::compile::{Compiler, Subjects};
-use policy_core::model::{ClusterId, Issue};
+use policy_core::model::{ClusterId, Event, Issue, IssueCode, Listing};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -72,6 +72,7 @@ pub struct Leader {
     local: ClusterId,
     compiler: Compiler,
     members: Members,
+    services: ServicesTold,
     /// What is wrong with objects, as their source says.
     source: Vec<Issue>,
     desk: Desk,
@@ -115,6 +116,7 @@ impl Leader {
             desk: Desk::new(local.clone(), writer, status.clone(), pace),
             local,
             members: Members::new(&config),
+            services: ServicesTold::default(),
             // What is wrong with policies is found in what they say and in which pods there are.
             compiler: Compiler::new(config, Subjects::Nobody),
             source: Vec::new(),
@@ -157,6 +159,7 @@ impl Leader {
 
     fn take(&mut self, batch: &Batch) {
         self.members.update(batch);
+        self.services.update(&self.local, batch);
         self.compiler.apply(&batch.events);
         // There is no kernel that would have to follow.
         drop(self.compiler.take_dirty());
@@ -170,7 +173,7 @@ impl Leader {
 
     /// Finds out what is wrong, and what is to stand on policies. While the local cluster has not told all, or tells
     /// nothing now, that is not known; while another member has not, or its pods count no more, what rests on all of them
-    /// is not.
+    /// is not; nor what rests on Services, for which nobody waits.
     fn look(&mut self) {
         self.look_due = None;
         if !self.desk.is_laid() || self.members.state(&self.local) != SyncState::Synced {
@@ -179,6 +182,9 @@ impl Leader {
         let begun = Instant::now();
         let is_known = |id: &ClusterId| !matches!(self.members.state(id), SyncState::Waiting | SyncState::Stale);
         let is_all_known = self.compiler.index().config().members.iter().all(|member| is_known(&member.id));
+        let rests_on_known = |code: IssueCode| {
+            (is_all_known || !code.rests_on_all_members()) && (self.services.are_all() || !code.rests_on_services())
+        };
         let whole = policy_core::issues::of(&self.compiler);
         let prefix = self.desk.prefix();
         let mut all: Vec<Issue> = whole.into_iter().chain(self.source.iter().cloned()).collect();
@@ -188,11 +194,34 @@ impl Leader {
             by_policy.entry(&issue.object).or_default().push(issue);
         }
         self.desk.want(|policy, said| {
-            let notes = Notes::of(by_policy.remove(policy).into_iter().flatten());
-            if is_all_known { notes } else { notes.or_known(said) }
+            Notes::of(by_policy.remove(policy).into_iter().flatten()).or_known(said, rests_on_known)
         });
         self.status.issues(all);
         let ended = Instant::now();
         self.look_rest = ended + (ended - begun) * (SHARE - 1);
+    }
+}
+
+/// Which lists of the local cluster's Services have been told.
+#[derive(Default)]
+struct ServicesTold {
+    services: bool,
+    slices: bool,
+}
+
+impl ServicesTold {
+    fn update(&mut self, local: &ClusterId, batch: &Batch) {
+        for event in &batch.events {
+            match event {
+                Event::Relisted(cluster, Listing::Services(_)) if cluster == local => self.services = true,
+                Event::Relisted(cluster, Listing::EndpointSlices(_)) if cluster == local => self.slices = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn are_all(&self) -> bool {
+        let Self { services, slices } = self;
+        *services && *slices
     }
 }

@@ -106,10 +106,10 @@ impl Notes {
         serde_json::to_string(&elements).ok()
     }
 
-    /// These, but of what rests on what all members told, what was known.
-    pub fn or_known(mut self, known: &Self) -> Self {
-        self.notes.retain(|note| !note.code.rests_on_all_members());
-        self.notes.extend(known.notes.iter().filter(|note| note.code.rests_on_all_members()).cloned());
+    /// These, but of what is not certain now, what was known.
+    pub fn or_known(mut self, known: &Self, is_certain: impl Fn(IssueCode) -> bool) -> Self {
+        self.notes.retain(|note| is_certain(note.code));
+        self.notes.extend(known.notes.iter().filter(|note| !is_certain(note.code)).cloned());
         self.in_order()
     }
 
@@ -244,14 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn what_rests_on_all_members_stays_as_it_was_known_and_the_rest_does_not() {
+    fn what_is_not_certain_stays_as_it_was_known_and_the_rest_does_not() {
+        let is_certain = |code: IssueCode| !code.rests_on_all_members();
         let local = issue(IssueCode::UnreadableRule, "f", "x");
         let wide = issue(IssueCode::PeerWouldWiden, "g", "pods of b");
         let dns = issue(IssueCode::DnsIsolated, "h", "m");
         let known = Notes::of([&local, &wide]);
-        assert_eq!(Notes::of([]).or_known(&known), Notes::of([&wide]), "what is mended locally is mended");
-        assert_eq!(Notes::of([&dns]).or_known(&known), Notes::of([&wide]), "what may be a gap is no news");
-        assert_eq!(Notes::of([&local]).or_known(&Notes::default()), Notes::of([&local]));
+        assert_eq!(Notes::of([]).or_known(&known, is_certain), Notes::of([&wide]), "what is mended locally is mended");
+        assert_eq!(Notes::of([&dns]).or_known(&known, is_certain), Notes::of([&wide]), "what may be a gap is no news");
+        assert_eq!(Notes::of([&local]).or_known(&Notes::default(), is_certain), Notes::of([&local]));
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
         let read = Notes::read(&huge);
         assert!(read.annotation().expect("some").len() < 20 << 10, "no more than we would have written");
         assert_eq!(ours.news(&read).len(), 1);
-        assert_eq!(read.or_known(&ours).more, usize::MAX, "nor is counted beyond what can be");
+        assert_eq!(read.or_known(&ours, |_| false).more, usize::MAX, "nor is counted beyond what can be");
     }
 
     #[test]

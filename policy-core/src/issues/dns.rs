@@ -74,14 +74,20 @@ fn dns_names(index: &ClusterIndex) -> BTreeSet<(Protocol, Text)> {
 }
 
 /// The groups that a policy isolates.
-enum Subjects {
+pub enum Subjects {
     /// And its rules count.
     Known(RoaringBitmap),
     /// But its rules do not, for it asks for a cluster label that is not known.
     Unknown(RoaringBitmap),
 }
 
-fn subjects(selector: &Selector, namespace: &NamespaceKey, index: &ClusterIndex, groups: &mut Groups<'_>) -> Subjects {
+/// The groups that a policy of the local cluster with this subject isolates.
+pub fn subjects(
+    selector: &Selector,
+    namespace: &NamespaceKey,
+    index: &ClusterIndex,
+    groups: &mut Groups<'_>,
+) -> Subjects {
     let (about_cluster, about_pods): (Vec<&Requirement>, Vec<&Requirement>) =
         selector.requirements.iter().partition(|requirement| is_cluster_key(&requirement.key));
     // Pods of one namespace have one cluster label.

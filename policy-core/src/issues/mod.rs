@@ -1,9 +1,11 @@
 //! What the whole of the objects shows to be wrong, beyond what one object shows by itself.
 
+mod backed;
 mod dns;
 mod groups;
 mod peers;
 mod reach;
+mod services;
 
 use std::net::IpAddr;
 
@@ -24,6 +26,7 @@ pub fn of(compiler: &Compiler) -> Vec<Issue> {
     peers::split_peers(compiler, &mut issues);
     reach::would_widen(compiler, &mut issues);
     dns::isolated(compiler, &mut issues);
+    services::addresses_not_allowed(compiler, &mut issues);
     issues.sort();
     issues
 }

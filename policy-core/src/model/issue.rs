@@ -72,6 +72,8 @@ pub enum IssueCode {
     SplitPeer,
     /// A policy isolates the egress of pods for which nothing allows DNS.
     DnsIsolated,
+    /// A policy admits pods that answer for a Service, but nothing admits the Service's own address.
+    ServiceAddressNotAllowed,
     /// A subject selector names a cluster, though subjects are always local.
     SubjectNamesCluster,
     /// The local cluster has not told all it has, so the kernel goes on enforcing what it held.
@@ -94,7 +96,15 @@ impl IssueCode {
     /// Whether it is found, or not found, by what the pods of all members are: while one of them has not told all it has,
     /// neither is certain.
     pub fn rests_on_all_members(self) -> bool {
-        matches!(self, Self::PeerWouldWiden | Self::DnsIsolated | Self::DuplicateAddress)
+        matches!(
+            self,
+            Self::PeerWouldWiden | Self::DnsIsolated | Self::ServiceAddressNotAllowed | Self::DuplicateAddress
+        )
+    }
+
+    /// Whether it is found, or not found, by what Services and EndpointSlices there are, for which nobody waits.
+    pub fn rests_on_services(self) -> bool {
+        matches!(self, Self::ServiceAddressNotAllowed)
     }
 }
 

@@ -223,3 +223,37 @@ async fn while_a_member_is_not_known_nothing_counts_as_mended() {
     assert_eq!(world.events("web"), [mended()]);
     running.end().await;
 }
+
+#[tokio::test]
+async fn before_slices_are_told_nothing_about_services_comes_or_goes() {
+    const SERVICES: &str = "/api/v1/services";
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+    let world = world().await;
+    let lint = r#"[{"code":"service_address_not_allowed","level":"warning","field":"spec.egress[0]","message":"m"}]"#;
+    let mut known = good("web");
+    known["metadata"]["annotations"] = json!({"crosswall.dev/issues": lint});
+    world.server.apply(POLICIES, known);
+    world.server.apply(POLICIES, bad("zoo"));
+    let egress = json!({"metadata": {"name": "out", "namespace": "shop", "uid": "o"},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {}}]}, {"ports": [{"port": 53}]}]}});
+    world.server.apply(POLICIES, egress);
+    let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
+    world.server.apply(SERVICES, json!({"metadata": {"name": "s", "namespace": "shop"}, "spec": spec}));
+    let labels = json!({"kubernetes.io/service-name": "s"});
+    let slice = json!({"metadata": {"name": "s-x", "namespace": "shop", "labels": labels}, "addressType": "IPv4",
+        "ports": [{"port": 80}], "endpoints": [{"addresses": ["10.1.0.1"]}]});
+    world.server.apply(SLICES, slice);
+    {
+        let mut state = world.server.state();
+        (state.refuses, state.refuses_only) = (Some(403), Some(SLICES));
+    }
+    let (running, _) = world.controller("one");
+    until("what is certain is said", || world.annotation("zoo").is_some()).await;
+    sleep(PACE.delay * 5).await;
+    assert_eq!((world.annotation("web").as_deref(), world.annotation("out")), (Some(lint), None));
+    world.server.state().refuses = None;
+    until("it is mended", || world.annotation("web").is_none()).await;
+    until("it is said", || world.annotation("out").is_some()).await;
+    assert!(world.annotation("out").expect("there").contains("service_address_not_allowed"));
+    running.end().await;
+}
