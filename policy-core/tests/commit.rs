@@ -8,12 +8,15 @@ use policy_core::compile::Subjects;
 use policy_core::judge::Origin;
 use policy_core::model::{ClusterConfig, Connection, Direction, Event, PodKey, Protocol, Text, Transport};
 use policy_core::node::{Attachment, Node};
-use policy_core::plan::{Limits, TableState};
+use policy_core::plan::{Limits, Plan, Step, TableState};
 use policy_core::testing::{
     ClusterSetBuilder, EventSequence, abc, block, connection, event_sequences, namespace, pod, pods, policy, rule,
 };
 use policy_core::world::World;
+use proptest::collection::vec;
+use proptest::option::weighted;
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::Config;
 
 fn config(default: u32) -> Config {
@@ -68,6 +71,15 @@ impl Run {
         tables
     }
 
+    /// Takes a batch, but carries out only so many steps of its plan.
+    fn cut_off(&mut self, batch: &[Event], steps: impl Fn(&Plan) -> usize) {
+        self.node.apply(batch);
+        self.interfaces.attach_all(&mut self.node);
+        let plan = self.node.plan().expect("there are no limits");
+        plan.steps.iter().take(steps(&plan)).for_each(|step| self.node.stepped(step));
+        self.node.abandon();
+    }
+
     /// What every interface that ever was decides of the probes that leave or reach its addresses.
     fn verdicts(&self, tables: &TableState, probes: &[Connection]) -> Vec<bool> {
         let mut verdicts = Vec::new();
@@ -83,6 +95,14 @@ impl Run {
         }
         verdicts
     }
+}
+
+/// The elements whose two slots differ: what they point at changes with the next flip, whatever it is for.
+fn torn(tables: &TableState) -> Vec<String> {
+    let idents = tables.idents.iter().filter(|(_, [one, other])| one != other).map(|torn| format!("{torn:?}"));
+    let nets = tables.nets.iter().filter(|(_, net)| net.slots[0] != net.slots[1]).map(|torn| format!("{torn:?}"));
+    let endpoints = tables.endpoints.iter().filter(|(_, endpoint)| endpoint.policy[0] != endpoint.policy[1]);
+    idents.chain(nets).chain(endpoints.map(|torn| format!("{torn:?}"))).collect()
 }
 
 fn first_config(history: &EventSequence) -> &ClusterConfig {
@@ -240,5 +260,53 @@ fn a_restart_gives_no_number_that_the_tables_hold_another_meaning() {
     let after = numbers(restarted.node.tables());
     for (before, after) in before.iter().zip(&after) {
         assert!(!before.is_empty() && !after.is_empty() && before.is_disjoint(after), "{before:?} {after:?}");
+    }
+}
+
+/// A pod that the policies of [`two_ports`] admit to one port, to another, or to none.
+fn labelled(app: &str, at: usize) -> Event {
+    pod(&format!("a/shop/peer-{at}")).labels(&format!("app={app}")).ip(&format!("10.1.0.1{at}")).into()
+}
+
+fn two_ports() -> Run {
+    let admit = policy("a/shop/in")
+        .select("app=web")
+        .ingress([rule().peer(pods("app=cart")).ports("TCP/80"), rule().peer(pods("app=list")).ports("TCP/8080")]);
+    let set = shop(admit);
+    let mut run = Run::new(&set.config(), TableState::default());
+    run.take(&set.events());
+    run
+}
+
+/// Two addresses were written for a flip that never came, and one of them has gone back to what it was: what moves is the
+/// other alone, but both elements say what they should not after a flip.
+#[test]
+fn an_address_that_goes_back_after_a_plan_was_cut_off_leaves_nothing_for_the_next_flip() {
+    let mut run = two_ports();
+    run.take(&[labelled("cart", 1), labelled("list", 2)]);
+    let flip = |plan: &Plan| plan.steps.iter().position(|step| matches!(step, Step::Flip(_))).expect("it moves two");
+    run.cut_off(&[labelled("list", 1), labelled("cart", 2)], flip);
+    run.take(&[labelled("list", 2)]);
+    assert_eq!(torn(run.node.tables()), Vec::<String>::new());
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn whatever_was_cut_off_a_whole_plan_leaves_nothing_for_a_later_flip(
+        history in vec((vec(select(vec!["cart", "list", "none"]), 3), weighted(0.6, any::<prop::sample::Index>())), 1..12),
+    ) {
+        let mut run = two_ports();
+        for (apps, cut) in &history {
+            let batch: Vec<Event> = apps.iter().enumerate().map(|(at, app)| labelled(app, at)).collect();
+            match cut {
+                Some(cut) => run.cut_off(&batch, |plan| cut.index(plan.steps.len() + 1)),
+                None => {
+                    run.take(&batch);
+                    prop_assert_eq!(torn(run.node.tables()), Vec::<String>::new());
+                }
+            }
+        }
     }
 }

@@ -72,12 +72,15 @@ struct Builder<'a> {
     sweep: Vec<Write>,
     /// How many pointers the flip moves.
     moved: usize,
+    /// An address among them that is not written early.
+    moved_address: Option<IpAddr>,
 }
 
 impl Goal<'_> {
     /// The plan that brings `now` to this goal, looking only at the places that `dirty` names.
     pub fn plan(self, now: &TableState, dirty: &Dirty, limits: &Limits) -> Result<Plan, TableFull> {
-        let mut builder = Builder { goal: self, now, live: now.live(), stage: Vec::new(), sweep: Vec::new(), moved: 0 };
+        let (stage, sweep) = (Vec::new(), Vec::new());
+        let mut builder = Builder { goal: self, now, live: now.live(), stage, sweep, moved: 0, moved_address: None };
         builder.rows(&dirty.rows);
         builder.port_tables(&dirty.port_tables);
         builder.addresses(&dirty.addresses);
@@ -152,6 +155,9 @@ impl Builder<'_> {
                 self.stage.push(write(Some([wanted; 2])));
                 self.moved += 1;
                 continue;
+            }
+            if live != wanted {
+                self.moved_address = Some(address);
             }
             self.move_pointer(&Pointer { live, wanted, stays: wanted != IDENTITY_ABSENT, known }, write);
         }
@@ -273,17 +279,16 @@ impl Builder<'_> {
     }
 
     /// When one exact address is all that moves, its element is replaced whole, which is atomic by itself; the commit
-    /// then goes on by two, so that live connections are judged again while the live slot stays.
+    /// then goes on by two, so that live connections are judged again while the live slot stays. After a plan that was cut
+    /// off others may have to be written too that do not move: then all go the long way.
     fn single_pointer(&self) -> Option<Plan> {
+        let moved = self.moved_address.filter(|_| self.moved == 1)?;
         let is_ident = |write: &&Write| matches!(write, Write::Ident(..));
-        let (mut staged, mut swept) = (self.stage.iter().filter(is_ident), self.sweep.iter().filter(is_ident));
-        let (Some(_), None, Some(last), None) = (staged.next(), staged.next(), swept.next(), swept.next()) else {
-            return None;
-        };
-        let is_other_pointer = |write: &Write| write.is_pointer() && !is_ident(&write);
-        if self.moved != 1 || self.stage.iter().any(is_other_pointer) {
+        let is_moved = |write: &Write| matches!(write, Write::Ident(address, _) if *address == moved);
+        if self.stage.iter().chain(&self.sweep).any(|write| write.is_pointer() && !is_moved(write)) {
             return None;
         }
+        let last = self.sweep.iter().find(is_ident)?;
         let before = self.stage.iter().filter(|write| !is_ident(write)).copied();
         let after: Vec<Write> = self.sweep.iter().filter(|write| !is_ident(write)).copied().collect();
         let mut steps: Vec<Step> = before.map(Step::Write).collect();
