@@ -19,10 +19,22 @@ pub(super) fn name(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Text, Unrea
         return Err(notes.unreadable(&place, "an object needs a name"));
     }
     let name = place.string(notes)?;
-    if name.is_empty() || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
-        return Err(notes.unreadable(&place, format_args!("{name:?} is no name of an object")));
+    match check_name(name) {
+        Ok(()) => Ok(name.into()),
+        Err(why) => Err(notes.unreadable(&place, format_args!("{why} is no name of an object"))),
     }
-    Ok(name.into())
+}
+
+/// The longest name that an API server takes (RFC 1123 has it so of subdomains); the index has room for no longer ones.
+const LONGEST_NAME: usize = 253;
+
+/// Whether a name can be written and kept as one; the error says what it is instead.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > LONGEST_NAME {
+        return Err(format!("a text of {} bytes", name.len()));
+    }
+    let is_strange = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(is_strange) { Err(format!("{name:?}")) } else { Ok(()) }
 }
 
 /// Reads `metadata.namespace`, which is `default` where nothing is said.
@@ -31,10 +43,10 @@ pub(super) fn namespace(object: &At<'_>, notes: &mut Notes<'_>) -> Result<Text, 
     let Some(place) = metadata.get("namespace") else { return Ok("default".into()) };
     match place.string(notes)? {
         "" => Ok("default".into()),
-        name if name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) => {
-            Err(notes.unreadable(&place, format_args!("{name:?} is no name of a namespace")))
-        }
-        name => Ok(name.into()),
+        name => match check_name(name) {
+            Ok(()) => Ok(name.into()),
+            Err(why) => Err(notes.unreadable(&place, format_args!("{why} is no name of a namespace"))),
+        },
     }
 }
 

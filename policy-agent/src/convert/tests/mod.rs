@@ -124,3 +124,19 @@ fn documents_that_name_no_object_are_reported_with_their_place() {
         assert_eq!(readings.issues[0].object, "file.yaml", "{yaml}");
     }
 }
+
+/// What keeps pods has room for no longer names, whoever sends them.
+#[test]
+fn names_that_are_longer_than_any_objects_are_no_names() {
+    for (field, key) in [("metadata.name", "name"), ("metadata.namespace", "name: a, namespace")] {
+        let of_length =
+            |length| read(&format!("{{apiVersion: v1, kind: Pod, metadata: {{{key}: {}}}}}", "x".repeat(length)));
+        assert_eq!(of_length(253).issues, []);
+        for length in [254, 70_000] {
+            let readings = of_length(length);
+            assert_eq!(told(&readings.issues), [(IssueCode::UnreadableObject, Level::Error, field)], "{length}");
+            assert!(readings.issues[0].message.len() < 1000, "what is said of it is not as long");
+            assert!(readings.objects.is_empty());
+        }
+    }
+}
