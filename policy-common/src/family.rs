@@ -12,7 +12,7 @@ pub trait Family: Copy + 'static {
     const UNSPECIFIED: Self::Addr;
     /// Whether two addresses are one.
     fn same(one: &Self::Addr, other: &Self::Addr) -> bool;
-    /// An address as 32-bit words of native order.
+    /// The [`address_tag`] of an address, its words in native order.
     fn tag(address: &Self::Addr) -> u32;
 }
 

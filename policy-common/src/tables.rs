@@ -1,6 +1,6 @@
 //! What the decision reads and writes tables through: BPF maps in the kernel, ordinary maps on the host.
 //!
-//! Only flows and counters are written, all through `&self`: a host implementation keeps those two behind a `Cell` or
+//! Only flows, cuts and counters are written, all through `&self`: a host implementation keeps those behind a `Cell` or a
 //! `RefCell` and everything else as it likes. Values are copies. Whoever implements this over memory that others
 //! write meanwhile reads each [`Tagged`] and [`FlowState`] with one 8-byte load; the decision compares the tags.
 

@@ -95,7 +95,7 @@ impl<'a> InForce<'a> {
         number
     }
 
-    /// As `Hook::row` of the decision function finds it.
+    /// As `Policies::row` of the decision function finds it (`policy-common/src/decide/policy.rs`).
     fn answer(&self, policy: u32, identity: u32) -> RuleEntry {
         let row = |identity| {
             let key = RuleKey { policy, identity };
