@@ -1,7 +1,6 @@
 //! A pair of tables, one for each address family, as one map that knows how many elements each has.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Index;
 
 use hashbrown::HashMap;
 
@@ -76,14 +75,6 @@ impl<V> ByAddress<V> {
     /// How many elements the table of IPv6 has.
     pub fn len_v6(&self) -> usize {
         self.v6.len()
-    }
-}
-
-impl<V> Index<&IpAddr> for ByAddress<V> {
-    type Output = V;
-
-    fn index(&self, address: &IpAddr) -> &V {
-        self.get(address).expect("an element of this address")
     }
 }
 

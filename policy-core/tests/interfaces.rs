@@ -75,7 +75,7 @@ fn an_address_that_two_pods_claim_is_behind_its_owners_interface() {
     let [old, new] = [("a/shop/z-old", 1), ("a/shop/new", 2)].map(|(name, at)| pod(name).ip("10.1.0.1").created_s(at));
     let node = node(&[(old, 7), (new, 8)]);
     let address: IpAddr = "10.1.0.1".parse().expect("an address");
-    assert_eq!(node.tables().local[&address].ifindex, 8);
+    assert_eq!(node.tables().local.get(&address).map(|local| local.ifindex), Some(8));
 }
 
 #[test]
