@@ -183,7 +183,7 @@ impl FacetTable {
 
     /// How many facets are live.
     pub fn len(&self) -> usize {
-        self.facets.numbers().len()
+        self.facets.len()
     }
 
     /// Whether no facet is live.

@@ -78,6 +78,11 @@ impl<T: Eq + Hash> Interner<T> {
         self.numbers.get(content).copied()
     }
 
+    /// How many contents are known.
+    pub fn len(&self) -> usize {
+        self.contents.len()
+    }
+
     /// All numbers in use, ascending.
     pub fn numbers(&self) -> Vec<u32> {
         let mut numbers: Vec<u32> = self.contents.keys().copied().collect();

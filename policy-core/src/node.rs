@@ -64,8 +64,9 @@ impl Node {
     /// A node whose tables hold `tables`, before any event.
     pub fn new(config: ClusterConfig, subjects: Subjects, tables: TableState, limits: Limits) -> Self {
         let mut compiler = Compiler::new(config, subjects);
+        // The highest of all means something of its own (`POLICY_HOLD`, `IDENTITY_ABSENT`).
         let highest = |numbers: &mut dyn Iterator<Item = u32>| {
-            numbers.filter(|number| *number != POLICY_HOLD).max().unwrap_or_default()
+            numbers.filter(|number| *number != u32::MAX).max().unwrap_or_default()
         };
         let pointed = tables.idents.identities();
         let pointed = pointed.chain(tables.nets.values().flat_map(|net| net.slots));
@@ -78,6 +79,8 @@ impl Node {
             highest(&mut tables.ports.keys().copied().chain(tables.rules.values().map(|entry| entry.ports))),
             highest(&mut tables.rules.values().map(|entry| entry.rule).chain(port_rules)),
         );
+        // Whoever had the tables before may have been cut off anywhere.
+        let is_left = tables != TableState::default();
         let next_endpoint = 1 + highest(&mut tables.endpoints.values().map(|endpoint| endpoint.endpoint.id));
         Self {
             compiler,
@@ -85,9 +88,9 @@ impl Node {
             host_addresses: BTreeSet::new(),
             limits,
             inherited: tables.endpoints.clone(),
-            unsettled: tables != TableState::default(),
-            owes_flip: tables != TableState::default(),
-            owes_grace: tables != TableState::default(),
+            unsettled: is_left,
+            owes_flip: is_left,
+            owes_grace: is_left,
             tables,
             next_endpoint,
             own_moved: true,
@@ -154,10 +157,10 @@ impl Node {
             self.own_moved |= news;
             return news;
         }
-        let (uid, held) = (pod.uid(), pod.addresses());
+        let (uid, addresses) = (pod.uid(), pod.addresses());
         self.detach(key);
         let id = EndpointId(self.number_behind(attachment.ifindex, key));
-        let endpoint = AttachedEndpoint { id, uid, addresses: held, attachment, counters: 0 };
+        let endpoint = AttachedEndpoint { id, uid, addresses, attachment, counters: 0 };
         self.endpoints.insert(key.clone(), endpoint);
         self.own_moved = true;
         true

@@ -152,7 +152,7 @@ impl Compiler {
 
     /// How many identities are in use, the world not counted.
     pub fn identity_count(&self) -> usize {
-        self.identities.numbers().len()
+        self.identities.len()
     }
 
     /// The live facets.

@@ -232,7 +232,7 @@ impl Rows {
         let Some(live) = self.policies.get_mut(&policy) else { return };
         let entry = match flat(&live.rules, signature, table) {
             Flat::Deny if identity == Identity::WORLD => return,
-            Flat::Deny => RuleEntry { answer: Answer::Deny, ports: 0, rule: RULE_NONE },
+            Flat::Deny => RuleEntry::NOTHING,
             Flat::Allow(rule) => RuleEntry { answer: Answer::Allow, ports: 0, rule: rule.0 },
             Flat::Ports(ports) => {
                 let (number, effect) = self.tables.acquire(ports);
@@ -242,8 +242,7 @@ impl Rows {
                 RuleEntry { answer: Answer::Ports, ports: number, rule: RULE_NONE }
             }
         };
-        let default = RuleEntry { answer: Answer::Deny, ports: 0, rule: RULE_NONE };
-        let world = self.rows.get(&(policy, Identity::WORLD)).copied().unwrap_or(default);
+        let world = self.rows.get(&(policy, Identity::WORLD)).copied().unwrap_or(RuleEntry::NOTHING);
         if identity != Identity::WORLD && entry == world {
             self.release_table(entry, dirty);
             return;

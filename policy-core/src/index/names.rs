@@ -23,7 +23,8 @@ impl Names {
     /// Adds a name.
     pub fn add(&mut self, name: &str) -> Name {
         let at = u32::try_from(self.text.len()).expect("the names of 2^32 bytes do not fit into an agent's memory");
-        let length = u16::try_from(name.len()).expect("names have 253 bytes at most, and whoever reads objects sees to it");
+        let length =
+            u16::try_from(name.len()).expect("names have 253 bytes at most, and whoever reads objects sees to it");
         // A text that doubled would mostly have room for half as many names again.
         if self.text.capacity() - self.text.len() < name.len() {
             self.text.reserve_exact(self.text.len() / 8 + name.len());

@@ -108,8 +108,11 @@ impl TableState {
 
     /// The longest prefix that covers an address, or covers `address/below` without being it.
     pub fn covering(&self, address: IpAddr, below: Option<u8>) -> Option<(&IpNet, &NetIdent)> {
-        let longest =
-            below.map_or(if address.is_ipv4() { Some(32) } else { Some(128) }, |length| length.checked_sub(1))?;
+        let longest = match below {
+            Some(length) => length.checked_sub(1)?,
+            None if address.is_ipv4() => 32,
+            None => 128,
+        };
         (0..=longest).rev().find_map(|length| self.nets.get_key_value(&crate::compile::prefix_of(address, length)?))
     }
 }
