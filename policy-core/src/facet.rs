@@ -14,6 +14,7 @@ use crate::intern::{Effect, Interner};
 use crate::model::{
     ClusterLabels, IpBlock, Labels, NamespaceKey, Operator, Protocol, Scope, Selector, Text, is_cluster_key,
 };
+use crate::shelves::take_from;
 use crate::signatures::Signatures;
 
 /// The number of a facet.
@@ -382,10 +383,10 @@ impl FacetTable {
 
     fn unfile(&mut self, id: FacetId, facet: &PodFacet) {
         if let NamespaceMatch::Named(name) = &facet.namespaces {
-            unfile_from(&mut self.by_namespace, name, id);
+            take_from(&mut self.by_namespace, name, &id);
         } else if let Some((key, values)) = facet.needed_labels() {
             for value in values {
-                unfile_from(&mut self.by_label, &(key.clone(), value.clone()), id);
+                take_from(&mut self.by_label, &(key.clone(), value.clone()), &id);
             }
         } else {
             self.broad.remove(&id);
@@ -396,15 +397,6 @@ impl FacetTable {
 /// The number behind a port name in a group.
 fn number_of(index: &ClusterIndex, id: GroupId, (protocol, name): &(Protocol, Text)) -> Option<u16> {
     index.group(id)?.key.named_ports().number(*protocol, name)
-}
-
-fn unfile_from<K: Eq + std::hash::Hash>(shelf: &mut HashMap<K, BTreeSet<FacetId>>, key: &K, id: FacetId) {
-    if let Some(facets) = shelf.get_mut(key) {
-        facets.remove(&id);
-        if facets.is_empty() {
-            shelf.remove(key);
-        }
-    }
 }
 
 /// The groups that a facet matches, found without looking at every group.

@@ -13,6 +13,7 @@ pub mod modelled;
 pub mod node;
 pub mod oracle;
 pub mod plan;
+mod shelves;
 mod show;
 mod signatures;
 pub mod simulate;

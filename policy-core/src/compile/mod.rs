@@ -29,6 +29,7 @@ use crate::facet::{FacetId, FacetTable, Signature};
 use crate::index::{ClusterIndex, GroupId, Note, PodChange, PodEntry};
 use crate::intern::Interner;
 use crate::model::{ClusterConfig, ClusterId, Event, Listing, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Text};
+use crate::shelves::take_from;
 use blocks::BlockTable;
 use subjects::SubjectTable;
 
@@ -317,12 +318,7 @@ impl Compiler {
             return;
         }
         let namespace = key.namespace_key();
-        if let Some(keys) = self.policies_by_namespace.get_mut(&namespace) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.policies_by_namespace.remove(&namespace);
-            }
-        }
+        take_from(&mut self.policies_by_namespace, &namespace, key);
         if self.index.is_local(&namespace.cluster) {
             self.touch_subjects_of(&namespace.name, touched);
         }

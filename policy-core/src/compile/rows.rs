@@ -12,6 +12,7 @@ use super::{Dirty, Identity, PolicyId};
 use crate::facet::{Facet, FacetId, FacetTable, NamedPeers};
 use crate::intern::{Effect, Interner};
 use crate::model::{Protocol, Text};
+use crate::shelves::take_from;
 
 impl PolicyId {
     /// That of a content with this number: whether there is a row for the world, programs read from it.
@@ -176,18 +177,16 @@ impl Rows {
         let LivePolicy { rules, facets, names, named, identities } = self.policies.remove(&policy)?;
         for identity in identities {
             self.erase_row(policy, identity, dirty);
-            if let Some(policies) = self.by_identity.get_mut(&identity) {
-                policies.remove(&policy);
-            }
+            take_from(&mut self.by_identity, &identity, &policy);
         }
         for rule in rules {
             self.places.release(rule.id.0);
         }
         for facet in &facets {
-            remove_from(&mut self.by_facet, facet, policy);
+            take_from(&mut self.by_facet, facet, &policy);
         }
         for name in &names {
-            remove_from(&mut self.by_name, name, policy);
+            take_from(&mut self.by_name, name, &policy);
         }
         Some(Gone { facets, named })
     }
@@ -270,13 +269,4 @@ impl Rows {
 /// What rules say of a signature.
 fn flat(rules: &[LiveRule], signature: &[FacetId], table: &FacetTable) -> Flat {
     flatten(rules, signature, |name, signature| table.named_number(name, signature))
-}
-
-fn remove_from<K: Eq + std::hash::Hash>(index: &mut HashMap<K, BTreeSet<PolicyId>>, key: &K, policy: PolicyId) {
-    if let Some(policies) = index.get_mut(key) {
-        policies.remove(&policy);
-        if policies.is_empty() {
-            index.remove(key);
-        }
-    }
 }

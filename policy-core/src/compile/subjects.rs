@@ -10,6 +10,7 @@ use crate::index::{ClusterIndex, NamedPorts};
 use crate::model::{
     ClusterConfig, Direction, Namespace, NamespaceKey, NetworkPolicy, PodKey, PolicyKey, Scope, ScopeAnnotation, Text,
 };
+use crate::shelves::take_from;
 
 /// Which pods of the local cluster are endpoints here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +131,7 @@ impl SubjectTable {
                 self.subjects.insert(key.clone(), policies.clone())
             }
             None => {
-                if let Some(keys) = self.by_namespace.get_mut(&key.namespace) {
-                    keys.remove(key);
-                    if keys.is_empty() {
-                        self.by_namespace.remove(&key.namespace);
-                    }
-                }
+                take_from(&mut self.by_namespace, &key.namespace, key);
                 self.subjects.remove(key)
             }
         };

@@ -13,6 +13,7 @@ use super::posting::Posting;
 use super::slots::Slots;
 use super::texts::Texts;
 use crate::model::{ContainerPort, Labels, NamespaceKey, Pod, Text};
+use crate::shelves::take_from;
 
 /// The number of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -200,12 +201,8 @@ impl Groups {
             && groups.remove(id.0)
             && groups.is_empty()
             && self.by_namespace.remove(&key.namespace).is_some()
-            && let Some(namespaces) = self.namespaces_by_name.get_mut(&key.namespace.name)
         {
-            namespaces.remove(&key.namespace);
-            if namespaces.is_empty() {
-                self.namespaces_by_name.remove(&key.namespace.name);
-            }
+            take_from(&mut self.namespaces_by_name, &key.namespace.name, &key.namespace);
         }
     }
 
