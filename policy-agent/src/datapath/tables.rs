@@ -1,6 +1,6 @@
 //! The agent's tables in the kernel: reading them back, and one plan's writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -299,8 +299,10 @@ impl Tables {
                 elements.iter().for_each(|(ifindex, value)| self.nearby.before(*ifindex, value.as_ref()));
                 let outcome = self.endpoints.write(elements.iter().copied());
                 let written = outcome.as_ref().map_or_else(|(written, _)| *written, |()| elements.len());
-                for (ifindex, endpoint) in &elements[..written] {
-                    endpoint.iter().for_each(|endpoint| self.nearby.put(*ifindex, endpoint));
+                // Of several elements of one interface the last is the one that is there.
+                let there: BTreeMap<u32, Option<Endpoint>> = elements[..written].iter().copied().collect();
+                for (ifindex, endpoint) in there {
+                    endpoint.iter().for_each(|endpoint| self.nearby.put(ifindex, endpoint));
                 }
                 outcome
             }

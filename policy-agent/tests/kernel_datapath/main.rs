@@ -6,6 +6,7 @@ mod lifecycle;
 mod net;
 mod node;
 mod refusals;
+mod shortcuts;
 #[path = "../support/tables.rs"]
 mod support;
 mod tables;
