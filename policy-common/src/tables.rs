@@ -84,8 +84,8 @@ pub trait Tables {
     fn commit(&self) -> u64;
     /// The element of `endpoints` of an interface, or of `nearby`.
     fn endpoint(&self, ifindex: &u32) -> Option<Self::Endpoint>;
-    /// One word of [`Endpoint::policy`] of the element of `endpoints` of an interface: the policy for connections that
-    /// start with a packet of `direction`.
+    /// One word of [`Endpoint::policy`] of the element of `endpoints` of an interface, or of `nearby`: the policy for
+    /// connections that start with a packet of `direction`.
     fn policy(&self, ifindex: &u32, slot: usize, direction: Direction) -> Option<Tagged>;
     /// The element of `rules`.
     fn rule(&self, key: &RuleKey) -> Option<RuleEntry>;
