@@ -103,13 +103,6 @@ impl<'a> Case<'a> {
         self.peer.as_ref().map_or_else(|| self.other.to_string(), |peer| peer.pod.key.to_string())
     }
 
-    fn peers_field(&self) -> &'static str {
-        match self.direction {
-            Direction::Egress => "to",
-            Direction::Ingress => "from",
-        }
-    }
-
     /// Whether a policy that isolates the subject is known to select it.
     fn selects(&self, policy: &NetworkPolicy) -> bool {
         let namespace = self.subject.key.namespace_key();
@@ -164,7 +157,7 @@ impl<'a> Case<'a> {
         for (item, peer) in peers.unwrap_or_default().iter().enumerate() {
             match self.gap(&facet_of(peer, &policy.key.namespace, scope)) {
                 None => admitted = true,
-                Some(gap) => gaps.push((format!(".{}[{item}]", self.peers_field()), gap)),
+                Some(gap) => gaps.push((format!(".{}[{item}]", self.direction.peers_field()), gap)),
             }
         }
         if admitted {

@@ -166,10 +166,7 @@ pub(crate) fn yaml(allowance: &Allowance, direction: Direction) -> String {
         PortSelection::All => format!("{{protocol: {}}}", port.protocol.as_str()),
     };
     let listed = |items: Vec<String>| format!("[{}]", items.join(", "));
-    let field = match direction {
-        Direction::Egress => "to",
-        Direction::Ingress => "from",
-    };
+    let field = direction.peers_field();
     let peers = peers.iter().map(|peers| format!("{field}: {}", listed(peers.iter().map(peer).collect())));
     let ports = ports.iter().map(|ports| format!("ports: {}", listed(ports.iter().map(port).collect())));
     format!("{{{}}}", peers.chain(ports).collect::<Vec<_>>().join(", "))

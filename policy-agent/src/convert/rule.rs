@@ -18,10 +18,7 @@ pub(super) fn read_all(at: &At<'_>, direction: Direction, notes: &mut Notes<'_>)
 }
 
 fn allowance(at: &At<'_>, direction: Direction, notes: &mut Notes<'_>) -> Result<Allowance, Unread> {
-    let peers = match direction {
-        Direction::Ingress => "from",
-        Direction::Egress => "to",
-    };
+    let peers = direction.peers_field();
     let known = at.only(&[peers, "ports"], notes);
     let peers = list(at.get(peers).as_ref(), notes, peer);
     let ports = list(at.get("ports").as_ref(), notes, port);

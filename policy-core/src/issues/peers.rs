@@ -36,10 +36,7 @@ impl<'a> Place<'a> {
 
     /// A peer's path.
     pub fn peer_path(&self, at: usize) -> String {
-        let list = match self.direction {
-            Direction::Egress => "to",
-            Direction::Ingress => "from",
-        };
+        let list = self.direction.peers_field();
         format!("spec.{}[{}].{list}[{at}]", self.direction.as_str(), self.item)
     }
 

@@ -60,6 +60,14 @@ impl Direction {
             Self::Ingress => "ingress",
         }
     }
+
+    /// `to` or `from`: the field in which a rule of this direction has its peers.
+    pub fn peers_field(self) -> &'static str {
+        match self {
+            Self::Egress => "to",
+            Self::Ingress => "from",
+        }
+    }
 }
 
 /// A NetworkPolicy whose subject could be read.
