@@ -17,16 +17,17 @@ pub struct Options {
 
 /// Builds, then writes or compares.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let toolchain = Toolchain::ensure()?;
-    if options.check { check(&toolchain) } else { write(&toolchain) }
+    let work = if options.check { check } else { write };
+    work(&Toolchain::ensure()?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Fails if the committed object is not what the source builds.
 pub fn check_committed() -> Result<()> {
-    check(&Toolchain::ensure()?).map(|_| ())
+    check(&Toolchain::ensure()?)
 }
 
-fn write(toolchain: &Toolchain) -> Result<ExitCode> {
+fn write(toolchain: &Toolchain) -> Result<()> {
     for (object, built) in ebpf::build(toolchain, &workspace::ebpf_target(), ebpf::Lockfile::MayChange)? {
         let path = workspace::root().join(object.path);
         if fs::read(&path).ok().as_deref() == Some(built.as_slice()) {
@@ -38,10 +39,10 @@ fn write(toolchain: &Toolchain) -> Result<ExitCode> {
         fs::write(&path, &built).with_context(|| format!("write {}", path.display()))?;
         report::done(&format!("wrote {} ({} bytes)", object.path, built.len()));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn check(toolchain: &Toolchain) -> Result<ExitCode> {
+fn check(toolchain: &Toolchain) -> Result<()> {
     let target = tempfile::tempdir().context("make a temporary directory")?;
     let mut outdated = Vec::new();
     for (object, built) in ebpf::build(toolchain, target.path(), ebpf::Lockfile::Fixed)? {
@@ -62,5 +63,5 @@ fn check(toolchain: &Toolchain) -> Result<ExitCode> {
         "{}: not what policy-ebpf builds: run `cargo xtask build-ebpf` and commit the result",
         outdated.join(", ")
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -39,9 +39,6 @@ const TIERS: [Tier; 5] = [
     Tier { name: "API server", mark: Some("api_"), is_optional: true, prepare: prepare_api_servers },
 ];
 
-/// The marks of all tiers that have one.
-const MARKS: [&str; 4] = ["kernel_", "sim_", "lab_", "api_"];
-
 /// Nothing, or what is in the way.
 pub(super) fn unless(obstacle: Option<String>) -> Result<Variables, String> {
     obstacle.map_or(Ok(Variables::new()), Err)
@@ -147,7 +144,9 @@ fn run_tier(tier: &Tier, files: &[TestFile]) -> Result<Outcome> {
 fn everything_else(files: &[TestFile]) -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut runs = vec![words("--workspace --lib --bins"), words("--workspace --doc")];
-    for file in files.iter().filter(|file| !MARKS.iter().any(|mark| file.name.starts_with(mark))) {
+    let is_of_a_tier =
+        |file: &&TestFile| TIERS.iter().filter_map(|tier| tier.mark).any(|mark| file.name.starts_with(mark));
+    for file in files.iter().filter(|file| !is_of_a_tier(file)) {
         runs.push(file.arguments());
     }
     runs
