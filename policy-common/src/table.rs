@@ -76,7 +76,7 @@ pub struct EndpointPolicy {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The endpoint's id, never used again for another pod; tagged with the ifindex.
+    /// The endpoint's id, another pod's only once no flow has it; tagged with the ifindex.
     pub endpoint: Tagged,
     /// Its element of `counters`.
     pub counters: u32,
