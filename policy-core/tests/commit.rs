@@ -10,19 +10,14 @@ use policy_core::model::{ClusterConfig, Connection, Direction, Event, PodKey, Pr
 use policy_core::node::{Attachment, Node};
 use policy_core::plan::{Limits, Plan, Step, TableState};
 use policy_core::testing::{
-    ClusterSetBuilder, EventSequence, abc, block, connection, event_sequences, namespace, pod, pods, policy, rule,
+    ClusterSetBuilder, EventSequence, abc, block, cases, connection, event_sequences, namespace, pod, pods, policy,
+    rule,
 };
 use policy_core::world::World;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::Config;
-
-fn config(default: u32) -> Config {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
-    Config { cases, failure_persistence: None, ..Config::default() }
-}
 
 /// Gives every pod an interface of its own for as long as it has the same uid and addresses.
 #[derive(Default)]
@@ -142,7 +137,7 @@ fn probes(world: &World) -> Vec<Connection> {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn every_prefix_of_every_plan_decides_like_the_old_or_like_the_new_state(history in event_sequences(20)) {
@@ -291,7 +286,7 @@ fn an_address_that_goes_back_after_a_plan_was_cut_off_leaves_nothing_for_the_nex
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn whatever_was_cut_off_a_whole_plan_leaves_nothing_for_a_later_flip(

@@ -7,16 +7,9 @@ use policy_core::judge::{End, opening_packet};
 use policy_core::model::{Connection, Direction, PodKey, Scope};
 use policy_core::oracle::{self, Oracle, Verdict};
 use policy_core::simulate::Simulation;
-use policy_core::testing::{abc, ends, namespace, pod, pods, policy, rule, worlds_with_connections};
+use policy_core::testing::{abc, cases, ends, namespace, pod, pods, policy, rule, worlds_with_connections};
 use policy_core::world::World;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
-
-/// Cases of a property: `PROPTEST_CASES`, or enough for every change.
-fn config(default: u32) -> Config {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
-    Config { cases, failure_persistence: None, ..Config::default() }
-}
 
 fn same_reason(compiled: Reason, expected: oracle::Reason) -> bool {
     let expected = match expected {
@@ -57,7 +50,7 @@ fn check_end(simulation: &Simulation, world: &World, end: &(PodKey, Direction), 
 }
 
 proptest! {
-    #![proptest_config(config(10_000))]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn compiled_tables_decide_as_the_oracle((world, connections) in worlds_with_connections(8)) {

@@ -7,11 +7,10 @@ use policy_core::judge::opening_packet;
 use policy_core::model::{Direction, NetworkPolicy, PodKey, PolicyKey, PolicyKind, Rule, Selector};
 use policy_core::simulate::Simulation;
 use policy_core::testing::{
-    abc, block, connection, ends, namespace, pod, pods, pods_in, policy, rule, worlds_with_connections,
+    abc, block, cases, connection, ends, namespace, pod, pods, pods_in, policy, rule, worlds_with_connections,
 };
 use policy_core::world::World;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 fn of_rule<'a>(findings: &'a [Finding], policy: &PolicyKey, direction: Direction, item: usize) -> Vec<&'a Finding> {
     let field = format!("spec.{}[{item}]", direction.as_str());
@@ -55,7 +54,7 @@ fn unexplained(compiler: &Compiler, isolated_by: &[PolicyKey], direction: Direct
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 1000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn every_rule_that_does_not_allow_says_why_and_no_other((world, connections) in worlds_with_connections(8)) {

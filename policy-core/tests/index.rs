@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy_core::index::{ClusterIndex, PodEntry};
 use policy_core::model::{Event, Pod, PodKey};
-use policy_core::testing::{abc, event_sequences, pod};
+use policy_core::testing::{abc, cases, event_sequences, pod};
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 /// The pods as an ordinary map.
 #[derive(Default)]
@@ -50,7 +49,7 @@ fn apply(index: &mut ClusterIndex, event: &Event) {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn pods_come_out_as_they_went_in(history in event_sequences(30)) {

@@ -11,10 +11,11 @@ use policy_core::model::{
 };
 use policy_core::oracle::Oracle;
 use policy_core::testing::build::{ClusterSetBuilder, PolicyBuilder, RuleBuilder};
-use policy_core::testing::{abc, block, namespace, namespaces, pod, pods, pods_in, policy, rule, unreadable, worlds};
+use policy_core::testing::{
+    abc, block, cases, namespace, namespaces, pod, pods, pods_in, policy, rule, unreadable, worlds,
+};
 use policy_core::world::World;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 fn found(set: &ClusterSetBuilder) -> Vec<Issue> {
     let found = |subjects| {
@@ -312,7 +313,7 @@ fn admits(world: &World, policy: &NetworkPolicy, peer: &Peer, scope: Scope, sour
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 500, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_peer_widens_when_the_oracle_admits_more_under_cluster_set(world in worlds()) {

@@ -1,6 +1,8 @@
 //! Worlds for tests: written by hand in a few words ([`build`]), or generated so that they collide ([`strategies`],
 //! [`sequences`], [`connections`], [`services`]).
 
+use proptest::test_runner::Config;
+
 pub mod build;
 pub mod connections;
 pub mod packets;
@@ -18,3 +20,9 @@ pub use parse::{labels, selector};
 pub use sequences::{EventSequence, event_sequences};
 pub use services::{service, slice};
 pub use strategies::worlds;
+
+/// How often a property is tried: `PROPTEST_CASES` times, or so often that every change is tested well.
+pub fn cases(default: u32) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    Config { cases, failure_persistence: None, ..Config::default() }
+}

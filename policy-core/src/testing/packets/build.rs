@@ -98,8 +98,9 @@ pub struct Frame {
     hop_limit: u8,
     /// IPv4: the fragment field; IPv6: a fragment header, where not zero.
     fragment: u16,
-    /// IPv4 options, or IPv6 extension headers with the number of the first; each header's first byte is filled in.
+    /// IPv6 extension headers, each with its number; their first bytes are filled in.
     before: Vec<(u8, Vec<u8>)>,
+    /// IPv4 options.
     options: Vec<u8>,
 }
 
