@@ -211,9 +211,10 @@ impl Groups {
         if let Ok(entry) = self.numbers.find_entry(hash_of(&self.hasher, &key), |number| *number == id) {
             entry.remove();
         }
-        let labels = key.labels.iter().flat_map(|(label, value)| [label, value]);
-        self.texts.release(labels.chain([&key.namespace.name]));
-        self.texts.release_ports(&key.ports);
+        let GroupKey { namespace: NamespaceKey { cluster: _, name }, labels, ports } = key;
+        self.texts.release_labels(labels);
+        self.texts.release_ports(ports);
+        self.texts.release([name].into());
     }
 }
 
