@@ -227,6 +227,10 @@ impl<K: Kind> Follower<K> {
         convert::read_typed(&self.cluster, K::COLLECTION.object_type(), &object.0)
     }
 
+    fn read_deleted(&self, object: &Slim<K>) -> Option<(ObjectKey, Event)> {
+        convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0)
+    }
+
     /// Reads an object of a list.
     fn list_object(&mut self, object: &Slim<K>) -> Option<Reading> {
         let reading = self.read(object)?;
@@ -235,6 +239,10 @@ impl<K: Kind> Follower<K> {
     }
 
     async fn listed(&mut self, objects: Vec<Reading>, version: String) -> Result<(), Ended> {
+        if version.is_empty() {
+            // Nothing could be followed from there, and all would be listed again and again.
+            return Err(Ended::Failed(Trouble::refused("its list says no resourceVersion")));
+        }
         self.tell(News::Listed(objects)).await?;
         self.journal.complete();
         self.seen(Some(&version));
@@ -265,48 +273,65 @@ impl<K: Kind> Follower<K> {
             };
             match event {
                 None => return Ok(Ended::Regularly),
-                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => match &mut listing {
-                    Some(listing) => {
-                        if let Some(reading) = self.list_object(&object) {
-                            listing.gone.remove(&reading.key);
-                            listing.objects.push(reading);
-                        }
-                        if listing.objects.len() >= PAGE as usize {
-                            self.tell(News::Part(std::mem::take(&mut listing.objects))).await?;
-                        }
-                    }
-                    None => self.changed(&object, self.read(&object).map(News::Applied)).await?,
+                Some(event) => match listing.take() {
+                    Some(unfinished) => listing = self.list_event(unfinished, event).await?,
+                    None => self.event(event).await?,
                 },
-                Some(WatchEvent::Deleted(object)) => {
-                    let deleted = convert::read_deleted(&self.cluster, K::COLLECTION.object_type(), &object.0);
-                    match (&mut listing, deleted) {
-                        (Some(listing), Some((key, event))) => {
-                            listing.objects.retain(|object| object.key != key);
-                            listing.gone.insert(key.clone(), object);
-                            self.tell(News::Deleted(key, event)).await?;
-                        }
-                        (Some(_), None) => {}
-                        (None, deleted) => {
-                            self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await?;
-                        }
-                    }
-                }
-                Some(WatchEvent::Bookmark(bookmark)) => match listing.take() {
-                    Some(Listing { objects, gone })
-                        if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) =>
-                    {
-                        self.listed(objects, bookmark.metadata.resource_version).await?;
-                        gone.values().for_each(|object| self.journal.deleted(&object.0));
-                    }
-                    Some(unfinished) => listing = Some(unfinished),
-                    None => {
-                        self.tell(News::Unchanged).await?;
-                        self.journal.heard();
-                        self.seen(Some(&bookmark.metadata.resource_version));
-                    }
-                },
-                Some(WatchEvent::Error(status)) => return Err(refusal(kube::Error::Api(status), listing.is_some())),
             }
+        }
+    }
+
+    /// Takes in what a list that is streamed tells; gives the list back unless it is whole now.
+    async fn list_event(
+        &mut self,
+        mut listing: Listing<K>,
+        event: WatchEvent<Slim<K>>,
+    ) -> Result<Option<Listing<K>>, Ended> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                if let Some(reading) = self.list_object(&object) {
+                    listing.gone.remove(&reading.key);
+                    listing.objects.push(reading);
+                }
+                if listing.objects.len() >= PAGE as usize {
+                    self.tell(News::Part(std::mem::take(&mut listing.objects))).await?;
+                }
+            }
+            WatchEvent::Deleted(object) => {
+                if let Some((key, event)) = self.read_deleted(&object) {
+                    listing.objects.retain(|object| object.key != key);
+                    listing.gone.insert(key.clone(), object);
+                    self.tell(News::Deleted(key, event)).await?;
+                }
+            }
+            WatchEvent::Bookmark(bookmark) if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
+                self.listed(listing.objects, bookmark.metadata.resource_version).await?;
+                listing.gone.values().for_each(|object| self.journal.deleted(&object.0));
+                return Ok(None);
+            }
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(status) => return Err(refusal(kube::Error::Api(status), true)),
+        }
+        Ok(Some(listing))
+    }
+
+    /// Takes in what a watch tells of objects that are known.
+    async fn event(&mut self, event: WatchEvent<Slim<K>>) -> Result<(), Ended> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                self.changed(&object, self.read(&object).map(News::Applied)).await
+            }
+            WatchEvent::Deleted(object) => {
+                let deleted = self.read_deleted(&object);
+                self.changed(&object, deleted.map(|(key, event)| News::Deleted(key, event))).await
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                self.tell(News::Unchanged).await?;
+                self.journal.heard();
+                self.seen(Some(&bookmark.metadata.resource_version));
+                Ok(())
+            }
+            WatchEvent::Error(status) => Err(refusal(kube::Error::Api(status), false)),
         }
     }
 

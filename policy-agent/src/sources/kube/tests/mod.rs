@@ -232,6 +232,21 @@ async fn a_server_without_streaming_lists_is_asked_in_pages() {
 }
 
 #[tokio::test]
+async fn a_list_that_says_no_version_is_not_asked_for_again_and_again() {
+    let server = Server::start().await;
+    server.state().streaming = Streaming::Refused;
+    server.state().is_unversioned = true;
+    server.apply(PODS, pod("p", "1"));
+    let mut following = Following::start(&server, Role::Remote);
+    following.issue(|issues| issues.iter().any(|issue| issue.contains("says no resourceVersion"))).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let lists = server.requests(PODS).len();
+    assert!(lists < 10, "{lists}");
+    server.state().is_unversioned = false;
+    following.until("synced").await;
+}
+
+#[tokio::test]
 async fn a_long_list_counts_part_by_part_where_nothing_is_known_and_replaces_what_is_known_in_one_step() {
     for streaming in [Streaming::Offered, Streaming::Refused] {
         let server = Server::start().await;

@@ -61,6 +61,8 @@ pub struct State {
     history: Vec<Happened>,
     /// Watches that began before this many were ended.
     ended: u64,
+    /// Whether its lists say no version.
+    pub is_unversioned: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -228,7 +230,8 @@ impl Server {
         let all: Vec<&Value> = state.of(path).collect();
         let items: Vec<&Value> = all.iter().skip(skip).take(limit).copied().collect();
         let next = if skip + items.len() < all.len() { (skip + items.len()).to_string() } else { String::new() };
-        json!({"metadata": {"resourceVersion": state.version.to_string(), "continue": next}, "items": items})
+        let version = if state.is_unversioned { String::new() } else { state.version.to_string() };
+        json!({"metadata": {"resourceVersion": version, "continue": next}, "items": items})
     }
 
     fn watch(&self, path: String, query: &HashMap<String, String>) -> Response<Answer> {
