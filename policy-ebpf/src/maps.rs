@@ -11,8 +11,8 @@ use policy_common::{
     family::{Family, FlowKeyOf, V4, V6},
     reason::Reason,
     table::{
-        self, Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident, Local,
-        NEARBY_SLOTS, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
+        self, Arrival, Control, Counter, Cut, Endpoint, EndpointCounters, EndpointPolicy, Flow, FlowState, Ident,
+        Local, NEARBY_SLOTS, NetIdent, PortEntry, PortKey, PortPlace, REASON_SLOTS, RuleEntry, RuleKey, Tagged,
         local_bit, nearby_slot,
     },
     tables::{Direction, EndpointRow, FamilyTables, Tables},
