@@ -116,7 +116,7 @@ fn accounts_read_what_they_need_and_nothing_else() {
         ("/api/v1/services", true, false),
         ("/apis/discovery.k8s.io/v1/endpointslices", true, false),
         ("/apis/networking.k8s.io/v1/networkpolicies", true, false),
-        ("/apis/about.k8s.io/v1beta1/clusterproperties", true, false),
+        ("/apis/about.k8s.io/v1beta1/clusterproperties", false, false),
         ("/apis/multicluster.x-k8s.io/v1alpha1/clusterprofiles", true, false),
         ("/api/v1/namespaces/crosswall-system/secrets", true, false),
         ("/api/v1/namespaces/crosswall-system/configmaps", true, false),
@@ -141,6 +141,8 @@ fn accounts_read_what_they_need_and_nothing_else() {
             }
         }
     }
+    let id = ["get", "--raw", "/apis/about.k8s.io/v1beta1/clusterproperties/cluster.clusterset.k8s.io"];
+    assert!(agent.run(&id).unwrap_err().to_string().contains("NotFound"), "the agent may ask which cluster it is");
     for kubectl in [&agent, &reader] {
         let create = ["create", "configmap", "x", "--namespace", "crosswall-system"];
         let patch = ["patch", "namespace", "default", "--patch", "{\"metadata\":{\"labels\":{\"x\":\"y\"}}}"];

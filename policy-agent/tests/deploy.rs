@@ -171,11 +171,11 @@ fn roles_let_do_what_the_table_says_and_nothing_else() {
         (
             "ClusterRole crosswall-agent",
             vec![
+                "get about.k8s.io/clusterproperties/cluster.clusterset.k8s.io",
                 "get,list,watch /namespaces",
                 "get,list,watch /nodes",
                 "get,list,watch /pods",
                 "get,list,watch /services",
-                "get,list,watch about.k8s.io/clusterproperties",
                 "get,list,watch discovery.k8s.io/endpointslices",
                 "get,list,watch multicluster.x-k8s.io/clusterprofiles",
                 "get,list,watch networking.k8s.io/networkpolicies",

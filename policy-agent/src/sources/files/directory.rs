@@ -177,7 +177,10 @@ impl Directory {
             match fs::metadata(self.root.join(path)) {
                 Ok(metadata) if metadata.is_file() => self.read(path, &mut touched),
                 Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(path, &mut touched),
+                // A link that leads nowhere is there all the same.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.root.join(path).is_symlink() => {
+                    self.forget(path, &mut touched);
+                }
                 Err(_) => self.read(path, &mut touched),
             }
         }

@@ -13,8 +13,8 @@ use crate::convert::{ObjectKey, Reading};
 pub struct Parts {
     /// What counts already, and whether it could be read.
     counted: BTreeMap<ObjectKey, bool>,
-    /// What waits for the end.
-    kept: Vec<Reading>,
+    /// What waits for the end: of each object what was told of it last.
+    kept: BTreeMap<ObjectKey, Reading>,
 }
 
 impl Parts {
@@ -27,13 +27,13 @@ impl Parts {
 
     /// These objects, which wait.
     pub fn keep(&mut self, readings: Vec<Reading>) {
-        self.kept.extend(readings);
+        self.kept.extend(readings.into_iter().map(|reading| (reading.key.clone(), reading)));
     }
 
     /// The object is gone before the list is whole.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.counted.remove(key);
-        self.kept.retain(|reading| reading.key != *key);
+        self.kept.remove(key);
     }
 
     /// Whether the server told this object by the list.
@@ -53,6 +53,6 @@ impl Parts {
 
     /// What waited, now that the list is whole.
     pub fn take_kept(&mut self) -> Vec<Reading> {
-        std::mem::take(&mut self.kept)
+        std::mem::take(&mut self.kept).into_values().collect()
     }
 }

@@ -58,8 +58,9 @@ pub async fn confirm(local: ClusterId, access: Here, interval: Duration, told: m
         let asked = async { cluster_id(&access.client().await?).await };
         let Ok(said) = asked.await else { continue };
         let issue = said.filter(|said| *said != local).map(|said| contradiction(&local, &said));
-        if issue != last {
-            last.clone_from(&issue);
+        // The first answer in any case: another task may have told another one before.
+        if last.as_ref() != Some(&issue) {
+            last = Some(issue.clone());
             if told.send(issue).await.is_err() {
                 return;
             }

@@ -312,6 +312,20 @@ fn policies_of_remote_members_are_not_read() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_keeps_what_it_led_to_last() {
+    let world = World::new();
+    world.write("a/1.yaml", &policy("web", "{}"));
+    let mut source = world.start(&["+a/NetworkPolicy/default/web 0"]);
+    symlink(world.path("nowhere"), world.path("link")).unwrap();
+    world.rename("link", "a/1.yaml");
+    let batch = source.refresh(&files("a", &["1.yaml"]));
+    assert_eq!((said(&batch), world.issues(&batch).len()), (Vec::new(), 1));
+    assert_eq!(said(&source.rescan()), [""; 0]);
+    world.remove("a/1.yaml");
+    assert_eq!(said(&source.refresh(&files("a", &["1.yaml"]))), ["-a/NetworkPolicy/default/web"]);
+}
+
+#[test]
 fn members_come_and_go_with_the_cluster_set() {
     let world = World::new();
     world.write("b/1.yaml", &pod("p", "1"));

@@ -191,8 +191,7 @@ fn unread(trouble: &Trouble) -> Trouble {
         )
     } else if trouble.is_forbidden() {
         format!(
-            "; the agent's ClusterRole needs {{apiGroups: [\"{GROUP}\"], resources: [\"{PLURAL}\"], verbs: [\"get\", \"list\", \
-             \"watch\"]}}"
+            "; the ClusterRole of whoever asks needs {{apiGroups: [\"{GROUP}\"], resources: [\"{PLURAL}\"], verbs: [\"list\", \"watch\"]}}"
         )
     } else {
         trouble.advice(None)

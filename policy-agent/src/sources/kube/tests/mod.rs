@@ -452,6 +452,8 @@ async fn a_cluster_that_says_it_is_another_is_an_issue_until_it_says_so_no_more(
     let (told, mut doubts) = mpsc::channel(1);
     let local = "a".parse().expect("an id");
     let task = tokio::spawn(confirm(local, Here::File(path), Duration::from_millis(5), told));
+    let first = timeout(PATIENCE, doubts.recv()).await.expect("soon");
+    assert_eq!(first, Some(None), "what was said before, under other terms, counts no more");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(doubts.try_recv().is_err(), "it says what is thought of it");
     server.apply(PROPERTIES, property("b"));
