@@ -41,7 +41,11 @@ pub async fn follow(files: FilesSource, mut mirror: Option<Mirror>, conduct: Con
                 }
                 issues.of_files(batch)
             }
-            Some(told) = next_of(&mut mirror) => issues.of_mirror(told),
+            told = next_of(&mut mirror) => match told {
+                Some(told) => issues.of_mirror(told),
+                // Nobody would hear of another ClusterSet.
+                None => return,
+            },
             Some(doubt) = doubts.recv() => issues.of_identity(doubt),
             // Those that were aborted are not missed; one that failed would leave its member unheard for ever.
             Some(Err(ended)) = members.tasks.join_next(), if !members.tasks.is_empty() => match ended.is_panic() {

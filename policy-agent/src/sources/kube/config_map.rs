@@ -5,14 +5,18 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use policy_core::model::{Issue, IssueCode, Level};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::access::Here;
 use super::object::{ObjectName, Seen, follow_object};
 
+/// After so long it is tried again to write what could not be written.
+const RETRY: Duration = Duration::from_secs(5);
 /// The key of the ConfigMap, if no other is named.
 const DEFAULT_KEY: &str = "clusterset.yaml";
 
@@ -56,6 +60,8 @@ pub struct Mirror {
     file: PathBuf,
     seen: mpsc::Receiver<Seen<ConfigMap>>,
     content: Option<String>,
+    /// What could not be written, and when that is tried again.
+    unwritten: Option<(String, Instant)>,
 }
 
 impl Mirror {
@@ -63,7 +69,7 @@ impl Mirror {
     pub fn start(map: ClusterSetMap, access: Here, file: PathBuf) -> Self {
         let (sender, seen) = mpsc::channel(1);
         tokio::spawn(follow_object(map.object.clone(), access, sender));
-        Self { map, file, seen, content: None }
+        Self { map, file, seen, content: None, unwritten: None }
     }
 
     /// The file.
@@ -74,18 +80,28 @@ impl Mirror {
     /// Waits until the ConfigMap has changed or cannot be followed; the file says by then what it says. Returns what is
     /// wrong, `None` if it can no longer be followed at all. Loses nothing when it is dropped.
     pub async fn next(&mut self) -> Option<Vec<Issue>> {
-        let problem = match self.seen.recv().await? {
-            Seen::There(map) => match map.data.unwrap_or_default().remove(&self.map.key) {
-                Some(content) => self
-                    .take(content)
-                    .err()
-                    .map(|error| format!("cannot be kept in {}: {error}; make room there", self.file.display())),
+        let problem = match self.seen_or_due().await? {
+            Some(Seen::There(map)) => match map.data.unwrap_or_default().remove(&self.map.key) {
+                Some(content) => self.take(content),
                 None => Some("has no such key".to_owned()),
             },
-            Seen::Absent => Some("is not there".to_owned()),
-            Seen::Unknown(trouble) => Some(format!("cannot be followed: {trouble}{}", trouble.advice(None))),
+            Some(Seen::Absent) => Some("is not there".to_owned()),
+            Some(Seen::Unknown(trouble)) => Some(format!("cannot be followed: {trouble}{}", trouble.advice(None))),
+            None => match self.unwritten.take() {
+                Some((content, _)) => self.take(content),
+                None => None,
+            },
         };
         Some(problem.into_iter().map(|problem| self.issue(&problem)).collect())
+    }
+
+    /// What is seen next; `Some(None)`: it is time to write what could not be written.
+    async fn seen_or_due(&mut self) -> Option<Option<Seen<ConfigMap>>> {
+        let Some((_, due)) = self.unwritten else { return self.seen.recv().await.map(Some) };
+        tokio::select! {
+            seen = self.seen.recv() => seen.map(Some),
+            () = sleep_until(due) => Some(None),
+        }
     }
 
     fn issue(&self, problem: &str) -> Issue {
@@ -98,12 +114,22 @@ impl Mirror {
         }
     }
 
-    fn take(&mut self, content: String) -> io::Result<()> {
-        if self.content.as_ref() != Some(&content) {
-            write_whole(&self.file, content.as_bytes())?;
-            self.content = Some(content);
+    /// Writes a content, if that is another one; what keeps it from being written.
+    fn take(&mut self, content: String) -> Option<String> {
+        self.unwritten = None;
+        if self.content.as_ref() == Some(&content) {
+            return None;
         }
-        Ok(())
+        match write_whole(&self.file, content.as_bytes()) {
+            Ok(()) => {
+                self.content = Some(content);
+                None
+            }
+            Err(error) => {
+                self.unwritten = Some((content, Instant::now() + RETRY));
+                Some(format!("cannot be kept in {}: {error}; make room there", self.file.display()))
+            }
+        }
     }
 }
 
@@ -128,5 +154,24 @@ mod tests {
         for wrong in ["", "n", "s/", "/n", "s/n/", "s/n/k/x"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_once_there_is_room() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("later/set.yaml");
+        let map = "s/n".parse::<ClusterSetMap>().expect("a name");
+        let (told, seen) = mpsc::channel(1);
+        let mut mirror = Mirror { map, file: file.clone(), seen, content: None, unwritten: None };
+        let data = Some([("clusterset.yaml".to_owned(), "x".to_owned())].into());
+        told.send(Seen::There(ConfigMap { data, ..ConfigMap::default() })).await.expect("somebody listens");
+        for _ in 0..2 {
+            let issues = mirror.next().await.expect("it is followed");
+            assert!(issues[0].message.contains("make room there"), "{issues:?}");
+        }
+        std::fs::create_dir(folder.path().join("later")).expect("made");
+        assert_eq!(mirror.next().await, Some(Vec::new()));
+        assert_eq!(std::fs::read_to_string(file).expect("written"), "x");
+        assert!(mirror.unwritten.is_none());
     }
 }
