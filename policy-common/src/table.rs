@@ -119,9 +119,9 @@ pub struct Local {
     pub reserved: u32,
 }
 
-/// How many elements `local_bits` has, of 64 bits each: far more bits than a node has addresses, so that hardly any address
+/// How many elements `local_bits` has, words of 64 bits: far more bits than a node has addresses, so that hardly any address
 /// of others shares one.
-pub const LOCAL_BITS: u32 = 256;
+pub const LOCAL_BITS_WORDS: u32 = 256;
 
 /// The element and the bit of `local_bits` of all addresses with this [`address_tag`]. Without the bit `local_v4` and `local_v6`
 /// have none of them, and nobody needs to look.
@@ -130,7 +130,7 @@ pub const LOCAL_BITS: u32 = 256;
 #[inline(always)]
 pub const fn local_bit(tag: u32) -> (u32, u64) {
     // The high bits of a product (Knuth's multiplicative hashing): neighbours share none.
-    let place = tag.wrapping_mul(0x9e37_79b1) >> (32 - (LOCAL_BITS * 64).ilog2());
+    let place = tag.wrapping_mul(0x9e37_79b1) >> (32 - (LOCAL_BITS_WORDS * 64).ilog2());
     (place / 64, 1 << (place % 64))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::maps::{Array, Map, MapData};
-use policy_common::table::{Endpoint, LOCAL_BITS, Local, NEARBY_SLOTS, Tagged, local_bit, nearby_slot};
+use policy_common::table::{Endpoint, LOCAL_BITS_WORDS, Local, NEARBY_SLOTS, Tagged, local_bit, nearby_slot};
 use policy_core::plan::{Plan, Step, TableState, Write, address_tag, local_bits};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn leave_behind(bpffs: &Bpffs) {
         nearby.set(slot, element, 0).expect("writable");
     }
     let mut bits: Array<MapData, u64> = open(bpffs, "local_bits");
-    (0..LOCAL_BITS).for_each(|element| bits.set(element, u64::MAX, 0).expect("writable"));
+    (0..LOCAL_BITS_WORDS).for_each(|element| bits.set(element, u64::MAX, 0).expect("writable"));
 }
 
 /// The endpoint of each slot of `nearby`; each is just as `endpoints` has it.
@@ -58,7 +58,7 @@ fn nearby(bpffs: &Bpffs, state: &TableState) -> Vec<Tagged> {
 
 /// What `local_bits` says; and what it should say, had nothing ever failed.
 fn bits(bpffs: &Bpffs, state: &TableState) -> [Vec<u64>; 2] {
-    [array(bpffs, "local_bits", LOCAL_BITS), local_bits(state.local.iter().map(|(address, _)| address)).to_vec()]
+    [array(bpffs, "local_bits", LOCAL_BITS_WORDS), local_bits(state.local.iter().map(|(address, _)| address)).to_vec()]
 }
 
 /// Addresses of both families of which several share a bit.

@@ -126,10 +126,8 @@ impl Rows {
     pub fn share_policy(&mut self, content: &Content) -> Option<PolicyId> {
         let number = self.contents.find(content)?;
         self.contents.retain(number);
-        [true, false]
-            .map(|has_world| PolicyId::of(number, has_world))
-            .into_iter()
-            .find(|id| self.policies.contains_key(id))
+        let either = PolicyId::of(number, false)..=PolicyId::of(number, true);
+        self.policies.range(either).next().map(|(policy, _)| *policy)
     }
 
     /// A policy comes to live: its facets have the given numbers, and these identities exist.

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use policy_common::family::{Family, V4, V6};
 use policy_common::table::{
-    Endpoint, Ident, LOCAL_BITS, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged,
+    Endpoint, Ident, LOCAL_BITS_WORDS, Local, NetIdent, POLICY_HOLD, PortEntry, PortKey, RuleEntry, RuleKey, Tagged,
     live_slot, local_bit,
 };
 
@@ -138,8 +138,8 @@ pub fn ident(address: IpAddr, identities: [u32; 2]) -> Ident {
 }
 
 /// What `local_bits` holds where these addresses have an element of `local_…`.
-pub fn local_bits(addresses: impl Iterator<Item = IpAddr>) -> [u64; LOCAL_BITS as usize] {
-    let mut elements = [0; LOCAL_BITS as usize];
+pub fn local_bits(addresses: impl Iterator<Item = IpAddr>) -> [u64; LOCAL_BITS_WORDS as usize] {
+    let mut elements = [0; LOCAL_BITS_WORDS as usize];
     for (element, bit) in addresses.map(|address| local_bit(address_tag(address))) {
         elements[element as usize] |= bit;
     }

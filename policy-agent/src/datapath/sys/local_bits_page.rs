@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use policy_common::table::LOCAL_BITS;
+use policy_common::table::LOCAL_BITS_WORDS;
 
 use super::mapped::{MappedArray, Shared};
 
@@ -23,7 +23,7 @@ unsafe impl Shared for SharedBits {}
 impl LocalBitsPage {
     /// Maps an array that was made with `BPF_F_MMAPABLE`.
     pub(in crate::datapath) fn map(local_bits: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self(MappedArray::map(local_bits, LOCAL_BITS as usize)?))
+        Ok(Self(MappedArray::map(local_bits, LOCAL_BITS_WORDS as usize)?))
     }
 
     /// What an element holds.
