@@ -220,8 +220,8 @@ impl Lookups {
             };
             match self.questions.collect(&request, default) {
                 Ok(defaults) => uplinks.extend(defaults.into_iter().flatten()),
-                // A kernel without IPv6 has no routes of it.
-                Err(_) if family == libc::AF_INET6 => {}
+                // A kernel without IPv6 has no routes of it (rtnetlink_rcv_msg in net/core/rtnetlink.c).
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(error) => return Err(failed("list the default routes")(error)),
             }
         }

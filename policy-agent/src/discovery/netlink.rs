@@ -126,13 +126,17 @@ impl<'a> Message<'a> {
         attribute(self.body.get(fixed.next_multiple_of(4)..)?, wanted)
     }
 
-    /// Of an `NLMSG_ERROR`: what it says.
-    fn outcome(&self) -> io::Result<()> {
-        match self.u32_at(0).map(u32::cast_signed) {
-            Some(0) => Ok(()),
-            Some(code) => Err(io::Error::from_raw_os_error(-code)),
-            None => Err(io::ErrorKind::InvalidData.into()),
+    /// How an answer ends, if it does with this. A listing that fails on its way says so in its last message
+    /// (`netlink_dump_done` in net/netlink/af_netlink.c).
+    fn outcome(&self) -> Option<io::Result<()>> {
+        if ![libc::NLMSG_ERROR, libc::NLMSG_DONE].contains(&i32::from(self.message_type)) {
+            return None;
         }
+        Some(match self.u32_at(0).map(u32::cast_signed) {
+            Some(0) => Ok(()),
+            Some(code) => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        })
     }
 }
 
@@ -181,11 +185,10 @@ impl Questions {
             let (datagram, _) = self.socket.recv_from_full()?;
             for message in messages(&datagram).filter(|message| message.sequence == self.sequence) {
                 whole &= i32::from(message.flags) & libc::NLM_F_DUMP_INTR == 0;
-                match i32::from(message.message_type) {
-                    libc::NLMSG_ERROR => return message.outcome(),
-                    libc::NLMSG_DONE if whole => return Ok(()),
-                    libc::NLMSG_DONE => return Err(io::ErrorKind::Interrupted.into()),
-                    _ => take(message),
+                match message.outcome() {
+                    None => take(message),
+                    Some(Ok(())) if !whole => return Err(io::ErrorKind::Interrupted.into()),
+                    Some(outcome) => return outcome,
                 }
             }
         }
@@ -242,6 +245,20 @@ mod tests {
         assert_eq!(message.attribute(16, 3).map(text), Some("veth0".to_owned()));
         assert_eq!(message.attribute(16, 10).and_then(number), Some(9));
         assert_eq!(message.attribute(16, 11), None);
+    }
+
+    #[test]
+    fn a_listing_that_fails_on_its_way_is_no_short_one() {
+        let outcome = |message_type: libc::c_int, code: i32| {
+            let bytes = Request::new(message_type as u16, &code.to_ne_bytes()).finish(5);
+            let ended = messages(&bytes).next().expect("a message").outcome();
+            ended.map(|outcome| outcome.map_err(|error| error.raw_os_error()))
+        };
+        for message_type in [libc::NLMSG_ERROR, libc::NLMSG_DONE] {
+            assert_eq!(outcome(message_type, 0), Some(Ok(())));
+            assert_eq!(outcome(message_type, -libc::ENOBUFS), Some(Err(Some(libc::ENOBUFS))));
+        }
+        assert_eq!(outcome(i32::from(libc::RTM_NEWADDR), 0), None);
     }
 
     #[test]

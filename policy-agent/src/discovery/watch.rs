@@ -70,9 +70,9 @@ impl Watch {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                     Err(_) => {
-                        // Some was lost (ENOBUFS): anything may have changed.
+                        // Some was lost (ENOBUFS): anything may have changed. An error that lasts is not read again here.
                         self.known.forget();
-                        true
+                        return;
                     }
                 };
                 received = self.socket.socket_ref().recv_from_full();
