@@ -159,10 +159,11 @@ impl Links {
     /// Removes the pins of links that lead nowhere any more, because the interface is gone or somebody took the link
     /// off; returns the interfaces that still have both programs.
     pub(super) fn prune(&mut self) -> Result<BTreeSet<u32>, DatapathError> {
-        let dead = self.known.extract_if(.., |place, path| is_dead(place.0, path));
-        let dead: Vec<PathBuf> = dead.map(|(_, path)| path).collect();
-        for path in dead {
+        let dead = self.known.iter().filter(|(place, path)| is_dead(place.0, path));
+        let dead: Vec<((u32, Hook), PathBuf)> = dead.map(|(place, path)| (*place, path.clone())).collect();
+        for (place, path) in dead {
             remove_pin(&path)?;
+            self.known.remove(&place);
         }
         Ok(self.interfaces().collect())
     }

@@ -135,7 +135,7 @@ impl Pins {
         }
         for (name, shape) in shapes {
             let path = self.map(name);
-            if let Some(misfit) = shape.misfit(&path) {
+            if let Some(misfit) = shape.misfit(&path)? {
                 return Err(DatapathError::Misfit { path, misfit });
             }
         }
@@ -145,7 +145,7 @@ impl Pins {
     /// The version that the pinned tables were made by; 0 if there are none, or none complete.
     fn abi(&self) -> Result<u32, DatapathError> {
         let path = self.map("control");
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(0);
         }
         let control = self.open_map("control")?;
@@ -181,6 +181,11 @@ fn make_directory(path: PathBuf) -> Result<(), DatapathError> {
         Ok(Some(exposure)) => Err(DatapathError::Exposed { path, exposure }),
         Err(source) => Err(DatapathError::Pin { operation: "look at", path, source }),
     }
+}
+
+/// Whether there is a pin. Where that cannot be told there may be one: what is pinned is the last good state.
+fn is_there(path: &Path) -> Result<bool, DatapathError> {
+    path.try_exists().map_err(|source| DatapathError::Pin { operation: "look at", path: path.to_owned(), source })
 }
 
 /// Removes a pin; returns whether there was one.
@@ -229,9 +234,16 @@ impl Shape {
     }
 
     /// Why the map pinned at a path is not this one.
-    fn misfit(&self, path: &Path) -> Option<Misfit> {
-        let Ok(info) = MapInfo::from_pin(path) else { return Some(Misfit::Missing) };
-        let Ok(map_type) = info.map_type() else { return Some(Misfit::Shape) };
+    fn misfit(&self, path: &Path) -> Result<Option<Misfit>, DatapathError> {
+        if !is_there(path)? {
+            return Ok(Some(Misfit::Missing));
+        }
+        let info = MapInfo::from_pin(path).map_err(|error| DatapathError::Pin {
+            operation: "look at the table pinned at",
+            path: path.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        let Ok(map_type) = info.map_type() else { return Ok(Some(Misfit::Shape)) };
         let found = Self {
             map_type: map_type as u32,
             key_size: info.key_size(),
@@ -240,9 +252,9 @@ impl Shape {
             flags: info.map_flags(),
         };
         if found != *self {
-            return Some(Misfit::Shape);
+            return Ok(Some(Misfit::Shape));
         }
         let (found, needed) = (info.max_entries(), self.max_entries);
-        (found != needed).then_some(Misfit::Capacity { found, needed })
+        Ok((found != needed).then_some(Misfit::Capacity { found, needed }))
     }
 }
