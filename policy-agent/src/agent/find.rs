@@ -92,7 +92,8 @@ async fn word_of_cluster(path: &Path, local: &Here) -> anyhow::Result<Option<Clu
         });
     }
     loop {
-        match ask(local).await {
+        let asked = timeout(PATIENCE, ask(local)).await;
+        match asked.unwrap_or_else(|_| Err(Trouble::silent(PATIENCE))) {
             Ok(id) => return Ok(id),
             // There will be no answer; the file is said to lack it.
             Err(trouble) if trouble.is_no_access() => return Ok(None),
@@ -196,6 +197,22 @@ mod tests {
     async fn the_cluster_says_which_member_it_is() {
         let start = Start::new().await;
         start.server.apply(PROPERTIES, property("b"));
+        let found = start.find_file(&members("", &["a", "b"])).await.expect("found");
+        assert_eq!(found.files.local().as_str(), "b");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_did_not_answer_is_asked_again() {
+        let start = Start::new().await;
+        start.server.apply(PROPERTIES, property("b"));
+        start.server.state().is_mute = true;
+        let server = start.server.clone();
+        tokio::spawn(async move {
+            while server.requests("/apis/about.k8s.io").is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            server.state().is_mute = false;
+        });
         let found = start.find_file(&members("", &["a", "b"])).await.expect("found");
         assert_eq!(found.files.local().as_str(), "b");
     }

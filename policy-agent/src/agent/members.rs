@@ -35,8 +35,11 @@ impl Members {
                     self.heard = before.heard;
                     self.heard.retain(|id, _| self.states.contains_key(id));
                 }
+                // One that is no member any more may have been heard still.
                 Event::Synced(id) => {
-                    self.states.insert(id.clone(), SyncState::Synced);
+                    if let Some(state) = self.states.get_mut(id) {
+                        *state = SyncState::Synced;
+                    }
                 }
                 _ => {}
             }
@@ -81,5 +84,21 @@ impl Members {
     /// How many have told all they have.
     pub fn synced(&self) -> usize {
         self.states.len() - self.waiting().count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_core::testing::abc;
+
+    use super::*;
+
+    #[test]
+    fn who_is_no_member_any_more_does_not_come_back_by_a_late_word() {
+        let mut members = Members::new(&abc().config());
+        let synced = |cluster: &str| Event::Synced(cluster.parse().expect("an id"));
+        members.update(&Batch { events: vec![synced("b"), synced("gone")], ..Batch::default() });
+        assert_eq!((members.synced(), members.waiting().count()), (1, 2));
+        assert_eq!(members.state(&"gone".parse().expect("an id")), SyncState::Waiting);
     }
 }

@@ -56,9 +56,7 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// Believes the tables of an earlier life about endpoints whose interfaces are still there: a quiet pod's neighbour
     /// entry may have expired meanwhile, and what a bridge has learned since, any of its pods may have taught it.
     fn remember(&mut self) {
-        let detached: Vec<(PodKey, Vec<IpAddr>)> =
-            self.node.detached().map(|pod| (pod.key(), pod.addresses().into_vec())).collect();
-        for (key, addresses) in detached {
+        for (key, addresses) in self.detached() {
             let tables = self.node.tables();
             let mut held = addresses.iter().filter_map(|address| tables.local.get(address)).map(|local| local.ifindex);
             let held = held.find(|ifindex| *ifindex != IFINDEX_HOST && tables.endpoints.contains_key(ifindex));
@@ -70,16 +68,22 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         }
     }
 
+    /// The pods of this node whose interfaces are not known.
+    fn detached(&self) -> Vec<(PodKey, Vec<IpAddr>)> {
+        self.node.detached().map(|pod| (pod.key(), pod.addresses().into_vec())).collect()
+    }
+
     fn commit_and_attach(&mut self, located: Trouble, since: Option<Instant>) {
         let committed = self.commit(since);
         let attached = self.attach();
         let now = Instant::now();
-        match worse(worse(located, committed), attached) {
+        let trouble = worse(worse(located, committed), attached);
+        match trouble {
             None => self.backoff.succeeded(),
             Some(News::New) => self.backoff.failed_anew(now),
             Some(News::Known) => self.backoff.failed_again(now),
         }
-        if located.or(committed).or(attached).is_some() {
+        if trouble.is_some() {
             self.plan_say();
         }
     }
@@ -87,10 +91,8 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
     /// Finds the interfaces of endpoints that have none yet.
     fn locate(&mut self) -> Trouble {
         self.network.refresh();
-        let detached: Vec<(PodKey, Vec<IpAddr>)> =
-            self.node.detached().map(|pod| (pod.key(), pod.addresses().into_vec())).collect();
         let mut trouble = None;
-        for (key, addresses) in detached {
+        for (key, addresses) in self.detached() {
             let why = match self.network.locate(&addresses) {
                 Ok(Located::At(interface)) => match self.another_is_behind(&interface, &key) {
                     None => {
@@ -280,7 +282,9 @@ impl<D: Datapath, N: Discovery> Control<D, N> {
         let live = match self.datapath.prune() {
             Ok(live) => live,
             Err(failure) => {
-                tracing::warn!("cannot remove what is left of interfaces that are gone: {failure}");
+                tracing::warn!(
+                    "cannot tell which interfaces have lost the programs, nor remove what is left of those that are gone: {failure}"
+                );
                 return false;
             }
         };
