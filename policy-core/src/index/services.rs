@@ -272,19 +272,21 @@ impl<'a> ServiceEntry<'a> {
 
     /// Where a packet to one of its ports may be sent, those that are ready, slice by slice; some may come twice.
     pub fn ready(self, port: &ServicePort, is_v4: bool) -> impl Iterator<Item = Target> {
-        let leads = move |it: &&TargetPort| it.name == port.name && it.protocol == port.protocol;
-        let slices = self.slices.iter().filter_map(move |slice| Some((slice, slice.ports.iter().find(leads)?.number)));
-        let backends = slices.flat_map(|(slice, port)| slice.backends.iter().map(move |to| (to, port)));
         let is_meant = move |to: &Backend| to.state == BackendState::Ready && to.address.is_ipv4() == is_v4;
-        backends.filter(move |(to, _)| is_meant(to)).map(|(to, port)| Target { address: to.address, port })
+        self.behind(port).filter(move |(to, _)| is_meant(to)).map(|(_, target)| target)
     }
 
     /// Where a packet to one of its ports is sent, in order. Which targets are preferred from where is not looked at.
     pub fn targets(self, port: &ServicePort, is_v4: bool) -> Vec<Target> {
-        let leads = |it: &&TargetPort| it.name == port.name && it.protocol == port.protocol;
-        let slices = self.slices.iter().filter_map(|slice| Some((slice, slice.ports.iter().find(leads)?.number)));
+        serving(self.behind(port), is_v4)
+    }
+
+    /// All backends that one of its ports leads to, slice by slice, with where they are.
+    fn behind(self, port: &ServicePort) -> impl Iterator<Item = (Backend, Target)> {
+        let leads = move |it: &&TargetPort| it.name == port.name && it.protocol == port.protocol;
+        let slices = self.slices.iter().filter_map(move |slice| Some((slice, slice.ports.iter().find(leads)?.number)));
         let target = |to: &Backend, port| (*to, Target { address: to.address, port });
-        serving(slices.flat_map(|(slice, port)| slice.backends.iter().map(move |to| target(to, port))), is_v4)
+        slices.flat_map(move |(slice, port)| slice.backends.iter().map(move |to| target(to, port)))
     }
 
     /// The addresses of all who answer for it, in order. Without ports its name alone leads to them.

@@ -36,8 +36,8 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let of_member = objects::of_member(&link.reader)?;
     if !link.apply {
-        let placeholder = format!("<token of Secret {READER_NAMESPACE}/{}>", link.reader);
-        let kubeconfig = objects::kubeconfig(&link.id, &server, "<ca.crt of that Secret, base64>", &placeholder)?;
+        let named_token = format!("<token of Secret {READER_NAMESPACE}/{}>", link.reader);
+        let kubeconfig = objects::kubeconfig(&link.id, &server, "<ca.crt of that Secret, base64>", &named_token)?;
         let secret = objects::secret(&link.id, &link.namespace, &kubeconfig);
         let text = format!(
             "# In {id}:\n{}---\n# In this cluster:\n{}---\n# In this cluster's ClusterSet:\n{}\n# --apply makes all but the last of it so.\n",
